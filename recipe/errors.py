@@ -1,0 +1,29 @@
+"""Errors that a person can cause and mend: one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Wrong input. `main.py` prints the message as one line and exits with status 2."""
+
+
+class DatasetUnavailable(UserError):
+    """The dataset is nowhere to be found and can't be downloaded (a damaged one is a `UserError`)."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The hint that ends an "unknown name" message: the nearest valid name, or all of them."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid are: {', '.join(names)}"
+
+
+def choice(what: str, name: str, valid: Iterable[str]) -> str:
+    """Return `name` if it is valid; otherwise raise a `UserError` that names the nearest valid one."""
+    names = list(valid)
+    if name not in names:
+        raise UserError(f"unknown {what} {name!r}; {nearest(name, names)}")
+    return name
