@@ -1,0 +1,62 @@
+"""Batch normalisation with PyTorch's semantics.
+
+`flax.nnx.BatchNorm` differs in ways that break parity: it stores the biased variance, keeps the
+statistics in float32 even in a float64 network, and takes the variance as E[x²] − E[x]², which loses
+digits when the mean is large.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+
+class BatchNorm(nnx.Module):
+    """Normalise over batch, height and width; the twin of `torch.nn.BatchNorm2d`.
+
+    Train mode normalises with the batch's biased variance and updates the running statistics,
+    r ← (1 − momentum)·r + momentum·s, where s is the batch's mean or its *unbiased* variance. Eval mode
+    normalises with the running statistics and changes nothing. `train()` and `eval()` of the enclosing
+    module switch between the two.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+    ):
+        self.scale = nnx.Param(jnp.ones(num_features, param_dtype))
+        self.bias = nnx.Param(jnp.zeros(num_features, param_dtype))
+        self.mean = nnx.BatchStat(jnp.zeros(num_features, param_dtype))
+        self.var = nnx.BatchStat(jnp.ones(num_features, param_dtype))
+        self.eps = eps
+        self.momentum = momentum
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.use_running_average = False  # the name that nnx.Module.train() and .eval() set
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalise x of shape (N, H, W, C); the result has the dtype `dtype`.
+
+        Raises:
+          ValueError: in train mode with one value per channel, whose variance says nothing.
+        """
+        x = x.astype(self.param_dtype)  # statistics are never taken in bfloat16
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            n = x.size // x.shape[-1]
+            if n == 1:
+                raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
+            mean = jnp.mean(x, axis=(0, 1, 2))
+            var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
+            self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean
+            self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * var * (n / (n - 1))
+        y = (x - mean) * (jax.lax.rsqrt(var + self.eps) * self.scale[...]) + self.bias[...]
+        return y.astype(self.dtype)

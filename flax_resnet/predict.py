@@ -1,0 +1,82 @@
+"""Logits for any number of images, and networks loaded from checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.checkpoint import read
+from flax_resnet.steps import make_eval_step
+from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
+from recipe import checkpoints
+from recipe.architectures import ModelDescription
+from recipe.errors import UserError
+from recipe.normalisation import standardisation_table
+
+
+def set_up(precision: str) -> None:
+    """Switch float64 on if the run needs it; this holds for the whole process."""
+    jax.config.update("jax_enable_x64", precision == "f64")
+
+
+def runtime() -> str:
+    """Library versions and device, for the log."""
+    device = jax.devices()[0]
+    return f"JAX {jax.__version__}, Flax {flax.__version__} on {device.platform} ({device.device_kind})"
+
+
+def device_table(description: ModelDescription, precision: str) -> jax.Array:
+    """The standardisation table (256, 3) in the dtype that parameters have."""
+    return jnp.asarray(standardisation_table(description.mean, description.std), DTYPES[precision][1])
+
+
+def batched(eval_batch: Callable[[np.ndarray], jax.Array], images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Evaluate images (N, H, W, 3) in batches of one shape, so that there is one compilation.
+
+    The last batch is padded with black images, whose logits are dropped.
+    """
+    size = min(batch_size, len(images))
+    results: list[jax.Array] = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
+        jax.block_until_ready(results[:-1])  # one under way is enough, and Ctrl-C is heard between two
+        results.append(eval_batch(np.concatenate([batch, padding])))
+    return np.concatenate(jax.device_get(results))[: len(images)]
+
+
+class Predictor:
+    """A network with fixed weights; see recipe.engine.Predictor."""
+
+    def __init__(
+        self, description: ModelDescription, params: Tree, batch_stats: Tree, *, precision: str, batch_size: int
+    ):
+        self.runtime = runtime()
+        self._variables = params, batch_stats
+        self._table = device_table(description, precision)
+        self._batch_size = batch_size
+        self._eval_step = make_eval_step(abstract_model(description, precision)[0])
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Map uint8 images (N, H, W, 3) to logits (N, classes)."""
+        return batched(
+            lambda batch: self._eval_step(*self._variables, batch, self._table), images, self._batch_size
+        )
+
+
+def load(path: str, *, precision: str, batch_size: int) -> tuple[ModelDescription, Predictor]:
+    """Load a checkpoint; architecture, classes and normalisation come from it."""
+    set_up(precision)
+    found = checkpoints.find(path)
+    record, saved = read(found)
+    description = checkpoints.described(record, found)
+    _, *templates = abstract_model(description, precision)
+    try:
+        variables = [fit(saved[k], t) for k, t in zip(("params", "batch_stats"), templates, strict=True)]
+    except (KeyError, UserError) as error:
+        raise UserError(f"{found}: {error}") from error
+    return description, Predictor(description, *variables, precision=precision, batch_size=batch_size)

@@ -1,0 +1,128 @@
+"""Everything that a training step changes, as one explicit pytree."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from flax_resnet.model import ResNet
+from flax_resnet.naming import leaves, nest, to_flax_layout, torch_key, torch_shape
+from recipe import initial_weights
+from recipe.architectures import ModelDescription
+from recipe.errors import UserError
+
+Tree = dict[Any, Any]  # nested dicts of arrays, keyed as the model's attributes
+
+# config.precision → what convolutions compute in, and what parameters and statistics are kept in
+DTYPES: dict[str, tuple[DTypeLike, DTypeLike]] = {
+    "bf16": (jnp.bfloat16, jnp.float32),
+    "f32": (jnp.float32, jnp.float32),
+    "f64": (jnp.float64, jnp.float64),
+}
+
+
+class TrainState(NamedTuple):
+    """The state of a run between two steps."""
+
+    step: jax.Array  # int32 (), steps done
+    params: Tree
+    batch_stats: Tree
+    opt_state: optax.OptState
+
+
+def abstract_model(description: ModelDescription, precision: str) -> tuple[nnx.GraphDef, Tree, Tree]:
+    """Return the model's graph definition and the shapes of its parameters and statistics.
+
+    Nothing is allocated: the leaves are `jax.ShapeDtypeStruct`.
+    """
+    dtype, param_dtype = DTYPES[precision]
+    model = nnx.eval_shape(
+        lambda: ResNet(description, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
+    )
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+
+
+def initial_params(seed: int, params: Tree) -> Tree:
+    """Draw the recipe's initial weights for a tree of shapes and dtypes."""
+    shapes = dict(leaves(params))
+    drawn = initial_weights.draw(seed, {torch_key(p): torch_shape(leaf.shape) for p, leaf in shapes.items()})
+    return nest(
+        {p: jnp.asarray(to_flax_layout(drawn[torch_key(p)]), leaf.dtype) for p, leaf in shapes.items()}
+    )
+
+
+def initial_batch_stats(batch_stats: Tree) -> Tree:
+    """Mean 0 and variance 1 for a tree of shapes and dtypes."""
+    return nest(
+        {p: jnp.full(leaf.shape, float(p[-1] == "var"), leaf.dtype) for p, leaf in leaves(batch_stats)}
+    )
+
+
+def initial_state(
+    seed: int, params: Tree, batch_stats: Tree, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Return the state before the first step, from trees of shapes and dtypes."""
+    params = initial_params(seed, params)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=initial_batch_stats(batch_stats),
+        opt_state=optimizer.init(params),
+    )
+
+
+def to_saved(state: TrainState) -> Tree:
+    """Return the state as plain nested dicts with string keys, free of framework objects."""
+    return {
+        "step": state.step,
+        "params": _string_keys(state.params),
+        "batch_stats": _string_keys(state.batch_stats),
+        "momentum": _string_keys(optax.tree_utils.tree_get(state.opt_state, "trace")),
+    }
+
+
+def from_saved(saved: Tree, state: TrainState) -> TrainState:
+    """Put saved arrays into a state of the same network; the inverse of `to_saved`.
+
+    Raises:
+      UserError: if an array is missing, left over, or of another shape.
+    """
+    step = jnp.asarray(saved["step"], jnp.int32)
+    params = fit(saved["params"], state.params)
+    momentum = fit(saved["momentum"], state.params)
+    opt_state = optax.tree_utils.tree_set(state.opt_state, trace=momentum, count=step)
+    return TrainState(step, params, fit(saved["batch_stats"], state.batch_stats), opt_state)
+
+
+def fit(saved: Tree, template: Tree) -> Tree:
+    """Put saved arrays into the tree of a network, name by name, in the network's dtypes.
+
+    Args:
+      saved: nested dicts of NumPy arrays with string keys.
+      template: the network's tree of arrays or shapes, where a list's positions are integers.
+
+    Raises:
+      UserError: if an array is missing, left over, or of another shape; names all of them.
+    """
+    arrays = dict(leaves(saved))
+    wanted = {tuple(map(str, path)): (path, leaf) for path, leaf in leaves(template)}
+    problems = [f"missing {'.'.join(path)}" for path in wanted if path not in arrays]
+    problems += [f"unexpected {'.'.join(path)}" for path in arrays if path not in wanted]
+    problems += [
+        f"{'.'.join(path)} has shape {arrays[path].shape} instead of {leaf.shape}"
+        for path, (_, leaf) in wanted.items()
+        if path in arrays and arrays[path].shape != leaf.shape
+    ]
+    if problems:
+        raise UserError(f"the checkpoint does not fit the network: {'; '.join(problems)}")
+    return nest({path: jnp.asarray(arrays[key], leaf.dtype) for key, (path, leaf) in wanted.items()})
+
+
+def _string_keys(tree: Tree) -> Tree:
+    return nest({tuple(map(str, path)): leaf for path, leaf in leaves(tree)})

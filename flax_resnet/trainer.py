@@ -1,0 +1,114 @@
+"""The JAX side of the training loop in recipe/run.py."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.checkpoint import CheckpointWriter, read
+from flax_resnet.optimizer import make_optimizer, make_schedule
+from flax_resnet.predict import batched, device_table, runtime, set_up
+from flax_resnet.steps import Metrics, make_eval_step, make_planned_step, make_train_step
+from flax_resnet.train_state import abstract_model, from_saved, initial_state, to_saved
+from recipe import checkpoints
+from recipe.architectures import ModelDescription
+from recipe.data import Dataset
+from recipe.engine import Sums
+from recipe.plan import EpochPlan
+from recipe.schedule import Schedule
+
+STEPS_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+
+
+class Trainer:
+    """A network in training; see recipe.engine.Trainer."""
+
+    def __init__(
+        self, config: Any, description: ModelDescription, schedule: Schedule, data: Dataset, workdir: Path
+    ):
+        set_up(config.precision)
+        self.runtime = runtime()
+        self.on_cpu = jax.default_backend() == "cpu"
+        graphdef, params, batch_stats = abstract_model(description, config.precision)
+        optimizer = make_optimizer(config.optimizer, schedule)
+        self.state = initial_state(config.seed, params, batch_stats, optimizer)
+        self.step = 0
+        self.planned_step = make_planned_step(
+            make_train_step(graphdef, optimizer, config.label_smoothing), config.augment
+        )
+        self.eval_step = make_eval_step(graphdef)
+        self._eval_batch_size = config.eval_batch_size
+        self._schedule = make_schedule(schedule)
+        self._data = {
+            "image": jnp.asarray(data.train_images),
+            "label": jnp.asarray(data.train_labels),
+            "table": device_table(description, config.precision),
+        }
+        self._plan: dict[str, jax.Array] = {}
+        self._writer = CheckpointWriter(workdir, checkpoints.record(description, config))
+        self.reset_sums()
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate that a step is made with."""
+        return float(self._schedule(step))
+
+    def start_epoch(self, plan: EpochPlan) -> None:
+        """Put a plan on the device; the next step is row `step % plan.steps` of it."""
+        self._plan = {name: jnp.asarray(rows) for name, rows in dataclasses.asdict(plan).items()}
+
+    def train_step(self) -> None:
+        """Queue one step, and wait until no more than a few are under way."""
+        self.state, sums = self.planned_step(self.state, self._sums[-1], self._data, self._plan)
+        self.step += 1
+        self._sums.append(sums)
+        jax.block_until_ready(self._sums[0])
+
+    def recent_sums(self) -> Sums:
+        """The epoch's sums as of a recent step, without waiting for the steps under way."""
+        return _fetch(self._sums[0])
+
+    def sums(self) -> Sums:
+        """The epoch's sums, all steps done."""
+        return _fetch(self._sums[-1])
+
+    def reset_sums(self) -> None:
+        """Start a new epoch's sums."""
+        self._set_sums({"loss": 0.0, "correct": 0, "steps": 0})
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Map uint8 images (N, H, W, 3) to logits (N, classes) in eval mode."""
+        params, batch_stats = self.state.params, self.state.batch_stats
+        table = self._data["table"]
+        return batched(
+            lambda batch: self.eval_step(params, batch_stats, batch, table), images, self._eval_batch_size
+        )
+
+    def save(self, kind: str) -> None:
+        """Start saving a checkpoint as "latest" or "best"."""
+        self._writer.save(kind, self.step, {**to_saved(self.state), "sums": self._sums[-1]})
+
+    def wait_for_checkpoints(self) -> None:
+        """Return when everything is on disk."""
+        self._writer.wait()
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same run."""
+        _, saved = read(path)
+        self.state = from_saved(saved, self.state)
+        self.step = int(saved["step"])
+        self._set_sums(saved["sums"])
+
+    def _set_sums(self, values: dict[str, Any]) -> None:
+        dtypes = {"loss": self._data["table"].dtype, "correct": jnp.int32, "steps": jnp.int32}
+        sums: Metrics = {name: jnp.asarray(values[name], dtype) for name, dtype in dtypes.items()}
+        self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
+
+
+def _fetch(sums: Metrics) -> Sums:
+    return Sums(float(sums["loss"]), int(sums["correct"]), int(sums["steps"]))

@@ -1,0 +1,128 @@
+"""Train, evaluate and use a ResNet for CIFAR-10, in JAX/Flax or, with the same recipe, in PyTorch.
+
+python main.py --config=configs/r18.py[:variant] [--mode=train|eval|predict|summary] [--workdir=DIR]
+               [--config.any.field=value]
+python main.py --mode=eval --checkpoint=PATH
+python main.py --mode=predict --checkpoint=PATH --images FILE_OR_FOLDER…  [--output=table|json|csv]
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from configs import r18
+from recipe.errors import DatasetUnavailable, UserError, choice, nearest
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", str(Path(__file__).parent / "configs" / "r18.py"), "Config file, with :variant if any."
+)
+MODE = flags.DEFINE_string("mode", "train", "train | eval | predict | summary.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Where outputs go; runs/<config.name> when left out.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint or a workdir.")
+IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders.")
+OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
+
+ENGINES = {"jax": "flax_resnet", "torch": "torch_ref"}
+MODES = ("train", "eval", "predict", "summary")
+
+
+def main(argv: list[str]) -> int:
+    """Run the program and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
+    try:
+        return run(parse(argv), CONFIG.value)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. What had been saved before is whole.", file=sys.stderr)
+        return 130
+
+
+def run(arguments: list[str], config: Any) -> int:
+    """Run the mode that the flags ask for."""
+    mode = choice("mode", MODE.value, MODES)
+    if arguments and mode != "predict":
+        raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
+
+    from recipe import commands, settings  # after the flags, so that a wrong one is told at once
+
+    settings.check(config)
+    data, notice = load_data(config) if mode in ("train", "eval") else (None, "")
+    workdir = Path(WORKDIR.value or f"runs/{config.name}").expanduser()
+    checkpoint = CHECKPOINT.value or str(workdir)
+    if mode == "train":
+        settings.claim(workdir, config)
+    engine: Any = importlib.import_module(ENGINES[config.engine])
+    if mode == "train":
+        return commands.train(engine, config, data, workdir, notice)
+    if mode == "eval":
+        return commands.evaluate(engine, config, data, checkpoint, workdir / "eval", notice)
+    if mode == "predict":
+        paths = [*IMAGES.value, *arguments]
+        return commands.predict(engine, config, checkpoint, paths, OUTPUT.value, workdir / "predict")
+    return commands.summary(engine, config)
+
+
+def load_data(config: Any) -> tuple[Any, str]:
+    """Load the config's dataset. If it can't be had, fall back to the digits, with a loud notice."""
+    from recipe import data
+
+    name = config.data.name
+    try:
+        return data.load(name, config.data.dir, download=config.data.download), ""
+    except DatasetUnavailable as error:
+        if config.data.fallback == "none":
+            raise UserError(f"{error} {data.how_to_get(name)}") from error
+        become_digits(config)
+        return data.load("digits"), fallback_notice(name, str(error), data.how_to_get(name))
+
+
+def become_digits(config: Any) -> None:
+    """Apply the :digits variant, then again what was set on the command line."""
+    r18.digits(config)
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    config.update_from_flattened_dict({k: v for k, v in overrides.items() if k != "data.name"})
+
+
+def fallback_notice(name: str, reason: str, how_to_get: str) -> str:
+    """The notice that opens and closes a run that could not have its dataset."""
+    line = "*" * 100
+    return (
+        f"{line}\nThis is NOT {name}: it could not be had, so this run uses scikit-learn's digits instead.\n"
+        f"{reason}\n{how_to_get}\n{line}"
+    )
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parse the flags and return the arguments that are none; a wrong one becomes a `UserError`."""
+    try:
+        return list(flags.FLAGS(argv)[1:])
+    except flags.Error as error:
+        # a config file's own complaint is the last line of a traceback
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+    except OSError as error:
+        raise UserError(f"no such config file: {error.__cause__ or error}".splitlines()[0]) from error
+    except AttributeError as error:  # ml_collections, on a field that does not exist
+        raise unknown_field(argv) from error
+
+
+def unknown_field(argv: list[str]) -> UserError:
+    """The error that names the nearest valid field."""
+    from recipe.settings import fields
+
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS([argument for argument in argv if "config." not in argument.partition("=")[0]])
+    valid = [name for name, _ in fields(CONFIG.value.to_dict())]
+    given = [a.partition("=")[0].partition("config.")[2] for a in argv]
+    unknown = next(name for name in given if name and name not in valid)
+    return UserError(f"unknown config field {unknown!r}; {nearest(unknown, valid)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,91 @@
+"""What a ResNet is made of, as data: both model files build their layers from these tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, NamedTuple
+
+from recipe.errors import UserError, choice
+
+
+class Architecture(NamedTuple):
+    """Depth and kind of one published ResNet."""
+
+    block: str  # "basic" (two 3×3 convolutions) or "bottleneck" (1×1, 3×3, 1×1 with 4× the channels)
+    depths: tuple[int, ...]  # blocks per stage; every stage but the first halves the resolution
+    width: int  # channels of the first stage; every later stage doubles them
+    shortcut: str  # "conv" (1×1 convolution and batch norm) or "pad" (option A: no parameters)
+
+
+class Stem(NamedTuple):
+    """The first convolution, and whether a 3×3 max-pool of stride 2 follows it."""
+
+    kernel: int
+    stride: int
+    max_pool: bool
+
+
+# He et al. 2015, tables 1 and 6; the stride of a bottleneck is in its 3×3, as in torchvision.
+ARCHITECTURES = {
+    "resnet18": Architecture("basic", (2, 2, 2, 2), 64, "conv"),
+    "resnet34": Architecture("basic", (3, 4, 6, 3), 64, "conv"),
+    "resnet50": Architecture("bottleneck", (3, 4, 6, 3), 64, "conv"),
+    "resnet101": Architecture("bottleneck", (3, 4, 23, 3), 64, "conv"),
+    "resnet152": Architecture("bottleneck", (3, 8, 36, 3), 64, "conv"),
+    "resnet20": Architecture("basic", (3, 3, 3), 16, "pad"),
+    "resnet32": Architecture("basic", (5, 5, 5), 16, "pad"),
+    "resnet44": Architecture("basic", (7, 7, 7), 16, "pad"),
+    "resnet56": Architecture("basic", (9, 9, 9), 16, "pad"),
+    "resnet110": Architecture("basic", (18, 18, 18), 16, "pad"),
+}
+STEMS = {
+    "cifar": Stem(kernel=3, stride=1, max_pool=False),
+    "imagenet": Stem(kernel=7, stride=2, max_pool=True),
+}
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDescription:
+    """All that is needed to rebuild a network and to use it; saved as JSON beside its weights."""
+
+    arch: str  # a key of ARCHITECTURES
+    stem: str  # a key of STEMS
+    width: int  # channels of the first stage
+    class_names: tuple[str, ...]  # in the order of the logits
+    mean: tuple[float, ...]  # per RGB channel of pixel/255: subtracted from the input …
+    std: tuple[float, ...]  # … which is then divided by this
+    image_size: int  # height and width in pixels that it was trained on
+    dataset: str  # the name of the data that it was trained on
+
+    def __post_init__(self) -> None:
+        choice("architecture", self.arch, ARCHITECTURES)
+        choice("stem", self.stem, STEMS)
+        if self.width < 1:
+            raise UserError(f"config.model.width must be a positive number of channels, not {self.width}")
+        if self.architecture.shortcut == "pad" and self.width % 2:
+            raise UserError(f"{self.arch} pads channels on both sides: its width must be even, not {self.width}")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The table's row for this network."""
+        return ARCHITECTURES[self.arch]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of logits."""
+        return len(self.class_names)
+
+    def to_json(self) -> str:
+        """Return the description as a JSON object."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelDescription:
+        """Rebuild a description from `to_json`; `UserError` when the text is not one."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"not a model description: {error}") from error

@@ -1,0 +1,108 @@
+"""The four modes of main.py, for whichever engine it has picked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipe import files, images, layer_table, metrics, plots, settings, tables
+from recipe.architectures import ModelDescription
+from recipe.data import Dataset
+from recipe.engine import Engine
+from recipe.errors import UserError, choice
+from recipe.run import Interrupted, Run, write_pictures
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}
+OUTPUTS = ("table", "json", "csv")
+TOP = 5
+GRID_PIXELS = 160  # longest side of a picture in the grid
+
+
+def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str) -> int:
+    """Train, or go on training, in a workdir. A notice, if any, opens and closes the output."""
+    description = settings.describe(config, data.class_names, data.mean, data.std)
+    run = Run(
+        config,
+        data,
+        workdir,
+        lambda schedule: engine.Trainer(config, description, schedule, data, workdir),
+    )
+    rows = engine.layer_rows(description)
+    files.write_text(workdir / "layers.txt", layer_table.render(rows, input_shape(description)) + "\n")
+    if notice:
+        run.say(notice)
+    try:
+        evaluation = run.train()
+    except Interrupted:
+        return 130
+    if notice:
+        run.say(notice)
+    run.say(f"Test loss: {evaluation.loss:.3f} | Test acc: {evaluation.accuracy:.3f} ({data.title})")
+    return 0
+
+
+def evaluate(engine: Engine, config: Any, data: Dataset, checkpoint: str, folder: Path, notice: str) -> int:
+    """Evaluate a checkpoint on the test set: per-class table, pictures, and the closing line."""
+    description, predictor = engine.load(
+        checkpoint, precision=config.precision, batch_size=config.eval_batch_size
+    )
+    if description.class_names != data.class_names:
+        raise UserError(
+            f"{checkpoint} was trained on the {description.num_classes} classes of {description.dataset}, "
+            f"which are not those of {data.title}; add --config.data.name={description.dataset}"
+        )
+    print(notice, end="\n" if notice else "")
+    print(f"{description.arch} from {checkpoint}; {predictor.runtime}")
+    evaluation = metrics.evaluate(predictor.logits(data.test_images), data.test_labels)
+    write_pictures(evaluation, data, folder, title=f"{description.arch} on {data.title}")
+    print(tables.per_class(data.test_labels, evaluation.predictions, data.class_names))
+    print(f"Pictures: {folder / 'confusion.png'}, {folder / 'mistakes.png'}")
+    print(notice, end="\n" if notice else "")
+    print(
+        f"Test loss: {evaluation.loss:.4f} | Test acc: {evaluation.accuracy:.4f} "
+        f"({evaluation.count - evaluation.correct} of {evaluation.count} wrong) ({data.title})"
+    )
+    return 0
+
+
+def predict(
+    engine: Engine, config: Any, checkpoint: str, paths: Sequence[str], output: str, folder: Path
+) -> int:
+    """Print the most likely classes of image files, and draw them as a captioned grid."""
+    choice("output", output, OUTPUTS)
+    if not paths:
+        raise UserError("predict needs images: --images FILE_OR_FOLDER…")
+    found = images.find(paths)
+    description, predictor = engine.load(
+        checkpoint, precision=config.precision, batch_size=config.eval_batch_size
+    )
+    batch = np.stack([images.load(path, description.image_size) for path in found])
+    probabilities = np.exp(metrics.log_softmax(predictor.logits(batch)))
+    tops = tables.top_k(probabilities, description.class_names, k=TOP)
+    print(tables.predictions([str(path) for path in found], tops, output))
+    grid = folder / "predictions.png"
+    plots.predictions(
+        [images.load_original(path, GRID_PIXELS) for path in found],
+        [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(found, tops, strict=True)],
+        grid,
+        title=f"{description.arch} trained on {description.dataset}",
+    )
+    print(f"Picture: {grid}", file=sys.stderr)
+    return 0
+
+
+def summary(engine: Engine, config: Any) -> int:
+    """Print the layer table of the network that a config asks for."""
+    classes = tuple(map(str, range(CLASSES[config.data.name])))  # a layer table has no names in it
+    description = settings.describe(config, classes, (0.0,) * 3, (1.0,) * 3)
+    print(layer_table.render(engine.layer_rows(description), input_shape(description)))
+    return 0
+
+
+def input_shape(description: ModelDescription) -> tuple[int, int, int]:
+    """(channels, height, width) of the network's input."""
+    return 3, description.image_size, description.image_size

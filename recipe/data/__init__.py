@@ -1,0 +1,42 @@
+"""Datasets as uint8 arrays: found, downloaded or unpacked, decoded once, and always in the same order."""
+
+from __future__ import annotations
+
+from recipe.data import cifar, digits
+from recipe.data.dataset import Dataset
+from recipe.data.facts import CIFAR
+from recipe.errors import UserError, choice
+
+__all__ = ["NAMES", "Dataset", "how_to_get", "load"]
+
+NAMES = (*CIFAR, "digits")
+
+
+def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
+    """Return the dataset called `name`, one of `NAMES`.
+
+    The data folder of the CIFAR datasets is `directory`, or else $TFDS_DATA_DIR, or else
+    ~/tensorflow_datasets. In it are looked for, in this order: a folder prepared by TensorFlow
+    Datasets; the official archive, placed there by hand; and, with `download`, the official archive is
+    downloaded to it. An archive is turned into a prepared folder. 'digits' comes with scikit-learn and
+    needs no folder.
+
+    Raises:
+      DatasetUnavailable: the dataset is nowhere to be found and was not, or could not be, downloaded.
+      UserError: the name is unknown, `directory` is not a folder, or what was found is damaged.
+    """
+    choice("dataset", name, NAMES)
+    if name == "digits":
+        return digits.load()
+    try:
+        return cifar.load(CIFAR[name], directory, download=download)
+    except OSError as error:
+        raise UserError(f"cannot read {CIFAR[name].title}: {error}") from error
+
+
+def how_to_get(name: str) -> str:
+    """Return the ways to get the dataset `name`, as a few lines of text for people."""
+    choice("dataset", name, NAMES)
+    if name == "digits":
+        return f"{digits.TITLE}: comes with scikit-learn; there is nothing to get."
+    return cifar.how_to_get(CIFAR[name])

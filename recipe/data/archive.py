@@ -1,0 +1,168 @@
+"""The official CIFAR archives, in their binary and their Python version.
+
+The folders that TensorFlow Datasets prepares are made from the binary version. Both versions hold the
+same images in the same order.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import io
+import pickle
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recipe.data.dataset import Arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The training or the test examples of an archive."""
+
+    images: np.ndarray  # uint8 (N, 32, 32, 3)
+    labels: Mapping[str, np.ndarray]  # int32 (N,); keys as in TensorFlow Datasets
+
+    @classmethod
+    def concatenate(cls, parts: list[Split]) -> Split:
+        """Join the files of a split."""
+        return cls(
+            np.concatenate([part.images for part in parts]),
+            {key: np.concatenate([part.labels[key] for part in parts]) for key in parts[0].labels},
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Everything in an archive. CIFAR-100 has a second kind of label, 'coarse_label'."""
+
+    train: Split
+    test: Split
+    names: Mapping[str, tuple[str, ...]]  # of the classes, for each kind of label
+
+    def arrays(self) -> Arrays:
+        """The part that the program trains on."""
+        return Arrays(
+            train_images=self.train.images,
+            train_labels=self.train.labels["label"],
+            test_images=self.test.images,
+            test_labels=self.test.labels["label"],
+            class_names=self.names["label"],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive(abc.ABC):
+    """An official .tar.gz file."""
+
+    url: str
+    size: int  # bytes
+    algorithm: str  # of the checksum, as hashlib calls it
+    digest: str
+    folder: str  # inside the archive
+    train: tuple[str, ...]  # files in the folder
+    test: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """The archive's file name."""
+        return self.url.rpartition("/")[2]
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file at `path` is this archive, bit for bit."""
+        if path.stat().st_size != self.size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, self.algorithm).hexdigest() == self.digest
+
+    def read(self, path: Path) -> Contents:
+        """Return what the archive at `path` holds. The caller has checked that it `matches`."""
+        with tarfile.open(path, "r:gz") as tar:
+            # A .tar.gz can only be read forwards: one pass, instead of unpacking it for each file.
+            files = {member.name: _content(tar, member) for member in tar if member.isfile()}
+        files = {name.removeprefix(f"{self.folder}/"): content for name, content in files.items()}
+        return Contents(
+            train=Split.concatenate([self._split(files[name]) for name in self.train]),
+            test=Split.concatenate([self._split(files[name]) for name in self.test]),
+            names=self._names(files),
+        )
+
+    @abc.abstractmethod
+    def _split(self, content: bytes) -> Split: ...
+
+    @abc.abstractmethod
+    def _names(self, files: Mapping[str, bytes]) -> dict[str, tuple[str, ...]]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryArchive(Archive):
+    """Records of one byte for each kind of label and 3,072 bytes for the image."""
+
+    names: Mapping[str, str]  # kind of label, in the order of the bytes: file with the class names
+
+    def _split(self, content: bytes) -> Split:
+        records = np.frombuffer(content, np.uint8).reshape(-1, len(self.names) + 3072)
+        labels = {key: records[:, i].astype(np.int32) for i, key in enumerate(self.names)}
+        return Split(_images(records[:, len(self.names) :]), labels)
+
+    def _names(self, files: Mapping[str, bytes]) -> dict[str, tuple[str, ...]]:
+        return {key: tuple(files[name].decode().split()) for key, name in self.names.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class PythonArchive(Archive):
+    """Pickled dictionaries, written by Python 2."""
+
+    meta: str  # the file with the class names
+    labels: Mapping[str, str]  # kind of label: key in a split's dictionary
+    names: Mapping[str, str]  # kind of label: key in the meta file's dictionary
+
+    def _split(self, content: bytes) -> Split:
+        batch = _unpickle(content)
+        labels = {key: np.array(batch[name], np.int32) for key, name in self.labels.items()}
+        return Split(_images(batch["data"]), labels)
+
+    def _names(self, files: Mapping[str, bytes]) -> dict[str, tuple[str, ...]]:
+        meta = _unpickle(files[self.meta])
+        return {key: tuple(meta[name]) for key, name in self.names.items()}
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None  # it is a regular file
+    return file.read()
+
+
+def _images(rows: np.ndarray) -> np.ndarray:
+    """(N, 3072) rows of channels, then height, then width, as (N, 32, 32, 3)."""
+    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _dtype(text: str, align: int, copy: int) -> np.dtype:
+    """NumPy warns when it gets Python 2's integers for `align` and `copy`, which mean nothing here."""
+    return np.dtype(text)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles plain containers and NumPy arrays. Anything else in a pickle could run any code."""
+
+    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): _dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR archive") from None
+
+
+def _unpickle(content: bytes) -> dict[str, Any]:
+    return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

@@ -1,0 +1,67 @@
+"""Decoded arrays, kept so that a dataset is decoded once and not at every start."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from recipe.data.dataset import Arrays
+from recipe.files import atomic_path
+
+_FORMAT = 1  # raise it when the same source has to give other arrays, or is stored in another way
+_logger = logging.getLogger(__name__)
+
+
+def cached(source: Path, read: Callable[[Path], Arrays]) -> Arrays:
+    """Return `read(source)`, from the cache if `source` (a file or a folder of files) is unchanged.
+
+    The cache is never in the way: an entry that cannot be read is made anew, and one that cannot be
+    written is done without.
+    """
+    entry = _entry(source)
+    fingerprint = _fingerprint(source)  # before reading: a change meanwhile must not look up to date
+    arrays = _load(entry, fingerprint)
+    if arrays is None:
+        arrays = read(source)
+        _save(entry, fingerprint, arrays)
+    return arrays
+
+
+def _entry(source: Path) -> Path:
+    """One file for each source, so that a changed source replaces its old entry."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "flax_resnet"
+    return cache / f"{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:32]}.npz"
+
+
+def _fingerprint(source: Path) -> str:
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr((_FORMAT, stats)).encode()).hexdigest()
+
+
+def _load(entry: Path, fingerprint: str) -> Arrays | None:
+    try:
+        with np.load(entry, allow_pickle=False) as stored:  # .npz files carry checksums
+            if stored["fingerprint"] != fingerprint:
+                return None
+            fields = {field.name: stored[field.name] for field in dataclasses.fields(Arrays)}
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged zip file can raise nearly anything
+        _logger.debug("cannot use %s: %r", entry, error)
+        return None
+    return Arrays(**{**fields, "class_names": tuple(fields["class_names"].tolist())})
+
+
+def _save(entry: Path, fingerprint: str, arrays: Arrays) -> None:
+    try:
+        with atomic_path(entry) as temporary:
+            np.savez(temporary, fingerprint=fingerprint, **vars(arrays))
+    except OSError as error:
+        _logger.debug("cannot write %s: %s", entry, error)

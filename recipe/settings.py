@@ -1,0 +1,113 @@
+"""Checks on a config's values, and the rule by which a workdir belongs to a config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recipe import files
+from recipe.architectures import ARCHITECTURES, ModelDescription
+from recipe.data import NAMES
+from recipe.errors import UserError, choice
+
+CHOICES = {
+    "engine": ("jax", "torch"),
+    "precision": ("bf16", "f32", "f64"),
+    "data.name": NAMES,
+    "data.fallback": ("digits", "none"),
+    "augment.pad_mode": ("zero", "reflect"),
+    "schedule.name": ("piecewise", "cosine", "triangular"),
+}
+# (smallest, largest) allowed value
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63),
+    "epochs": (1, 10**6),
+    "batch_size": (1, 10**9),
+    "eval_batch_size": (1, 10**9),
+    "label_smoothing": (0, 1),
+    "augment.pad": (0, 31),
+    "augment.cutout": (0, 32),
+    "optimizer.lr": (0, float("inf")),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, float("inf")),
+    "schedule.drop_factor": (0, 1),
+    "schedule.warmup": (0, 0.99),
+    "schedule.warmup_start": (0, 1),
+    "checkpoint.minutes": (0, float("inf")),
+    "log.seconds": (0, float("inf")),
+}
+# Fields that may differ when a run goes on: who computes, where the data lies, what is logged.
+FREE = ("engine", "data.dir", "data.download", "data.fallback", "checkpoint.", "log.")
+
+
+def fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of every field of nested mappings."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def check(config: Any) -> None:
+    """Raise a `UserError` for the first value that makes no sense."""
+    values = dict(fields(config.to_dict()))
+    for name, valid in CHOICES.items():
+        choice(f"config.{name}", values[name], valid)
+    for name, (low, high) in RANGES.items():
+        if not low <= values[name] <= high:
+            raise UserError(f"config.{name} must be between {low:g} and {high:g}, not {values[name]}")
+    drops = config.schedule.drops
+    if list(drops) != sorted(set(drops)) or not all(config.schedule.warmup < d <= 1 for d in drops):
+        raise UserError(
+            f"config.schedule.drops must rise from above config.schedule.warmup to at most 1, not {drops}"
+        )
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        raise UserError("config.optimizer.nesterov needs a momentum above 0")
+
+
+def describe(
+    config: Any, class_names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
+) -> ModelDescription:
+    """The description of the network that a config asks for, for 32×32 images of these classes."""
+    arch = choice("config.model.arch", config.model.arch, ARCHITECTURES)
+    return ModelDescription(
+        arch=arch,
+        stem=config.model.stem,
+        width=config.model.width or ARCHITECTURES[arch].width,
+        class_names=class_names,
+        mean=mean,
+        std=std,
+        image_size=32,
+        dataset=config.data.name,
+    )
+
+
+def claim(workdir: Path, config: Any) -> None:
+    """Make `workdir` this config's, or check that it is already.
+
+    Raises:
+      UserError: if the workdir holds a run whose config differs in more than `FREE` fields.
+    """
+    path = workdir / "config.json"
+    mine = json.loads(config.to_json())
+    if path.exists():
+        try:
+            theirs = dict(fields(json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
+        different = [
+            f"{name} ({theirs.get(name, 'absent')} there, {value} here)"
+            for name, value in fields(mine)
+            if theirs.get(name) != value and not name.startswith(FREE)
+        ]
+        if different:
+            raise UserError(
+                f"{workdir} belongs to another run, with other {', '.join(different)}; choose another --workdir"
+            )
+    try:
+        files.write_text(path, json.dumps(mine, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"can't write to the workdir {workdir}: {error.strerror}") from error

@@ -1,0 +1,7 @@
+"""The same ResNet in PyTorch: the reference, file for file the mirror of flax_resnet."""
+
+from torch_ref.predict import load
+from torch_ref.summary import layer_rows
+from torch_ref.trainer import Trainer
+
+__all__ = ["Trainer", "layer_rows", "load"]

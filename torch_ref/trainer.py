@@ -1,0 +1,121 @@
+"""The PyTorch side of the training loop in recipe/run.py."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipe import checkpoints
+from recipe.architectures import ModelDescription
+from recipe.data import Dataset
+from recipe.engine import Sums
+from recipe.plan import EpochPlan
+from recipe.schedule import Schedule
+from torch_ref.checkpoint import CheckpointWriter, read
+from torch_ref.optimizer import make_optimizer, make_schedule
+from torch_ref.predict import batched, device_table, runtime, set_up
+from torch_ref.steps import Metrics, make_eval_step, make_planned_step, make_train_step
+from torch_ref.train_state import from_saved, make_model, set_initial_params, to_saved
+
+STEPS_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+
+
+class Trainer:
+    """A network in training; see recipe.engine.Trainer."""
+
+    def __init__(
+        self, config: Any, description: ModelDescription, schedule: Schedule, data: Dataset, workdir: Path
+    ):
+        self._device = set_up()
+        self.runtime = runtime(self._device)
+        self.on_cpu = self._device.type == "cpu"
+        self.model = make_model(description, config.precision, self._device)
+        set_initial_params(self.model, config.seed)
+        self.optimizer = make_optimizer(config.optimizer, schedule, self.model)
+        self.step = 0
+        self._schedule = make_schedule(schedule)
+        self.planned_step = make_planned_step(
+            make_train_step(
+                self.model, self.optimizer, self._schedule, config.label_smoothing, config.precision
+            ),
+            config.augment,
+        )
+        self.eval_step = make_eval_step(self.model, config.precision)
+        self._eval_batch_size = config.eval_batch_size
+        self._data = {
+            "image": torch.from_numpy(data.train_images).to(self._device),
+            "label": torch.from_numpy(data.train_labels).to(self._device, torch.int64),
+            "table": device_table(description, config.precision, self._device),
+        }
+        self._plan: dict[str, Tensor] = {}
+        self._writer = CheckpointWriter(workdir, checkpoints.record(description, config))
+        self.reset_sums()
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate that a step is made with."""
+        return self._schedule(step)
+
+    def start_epoch(self, plan: EpochPlan) -> None:
+        """Put a plan on the device; the next step is row `step % plan.steps` of it."""
+        self._plan = {
+            name: torch.from_numpy(rows).to(self._device, torch.int64)
+            for name, rows in dataclasses.asdict(plan).items()
+        }
+
+    def train_step(self) -> None:
+        """Queue one step."""
+        self._sums.append(self.planned_step(self.step, self._sums[-1], self._data, self._plan))
+        self.step += 1
+
+    def recent_sums(self) -> Sums:
+        """The epoch's sums as of a recent step, without waiting for the steps under way."""
+        return _fetch(self._sums[0])
+
+    def sums(self) -> Sums:
+        """The epoch's sums, all steps done."""
+        return _fetch(self._sums[-1])
+
+    def reset_sums(self) -> None:
+        """Start a new epoch's sums."""
+        self._set_sums({"loss": 0.0, "correct": 0, "steps": 0})
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Map uint8 images (N, H, W, 3) to logits (N, classes) in eval mode."""
+        table = self._data["table"]
+        return batched(
+            lambda batch: self.eval_step(batch.to(self._device), table), images, self._eval_batch_size
+        )
+
+    def save(self, kind: str) -> None:
+        """Start saving a checkpoint as "latest" or "best"."""
+        sums = {name: value.cpu() for name, value in self._sums[-1].items()}
+        self._writer.save(kind, self.step, {**to_saved(self.model, self.optimizer, self.step), "sums": sums})
+
+    def wait_for_checkpoints(self) -> None:
+        """Return when everything is on disk."""
+        self._writer.wait()
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same run."""
+        _, saved = read(path)
+        from_saved(saved, self.model, self.optimizer)
+        self.step = saved["step"]
+        self._set_sums(saved["sums"])
+
+    def _set_sums(self, values: dict[str, Any]) -> None:
+        dtypes = {"loss": self._data["table"].dtype, "correct": torch.int64, "steps": torch.int64}
+        sums: Metrics = {
+            name: torch.as_tensor(values[name], dtype=dtype, device=self._device)
+            for name, dtype in dtypes.items()
+        }
+        self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
+
+
+def _fetch(sums: Metrics) -> Sums:
+    return Sums(float(sums["loss"]), int(sums["correct"]), int(sums["steps"]))
