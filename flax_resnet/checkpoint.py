@@ -44,9 +44,7 @@ class CheckpointWriter:
         if step in manager.all_steps():
             return
         arrays = jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(self._record)
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(self._record))
         manager.save(step, args=args, force=True)
 
     def wait(self) -> None:

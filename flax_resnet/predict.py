@@ -53,7 +53,13 @@ class Predictor:
     """A network with fixed weights; see recipe.engine.Predictor."""
 
     def __init__(
-        self, description: ModelDescription, params: Tree, batch_stats: Tree, *, precision: str, batch_size: int
+        self,
+        description: ModelDescription,
+        params: Tree,
+        batch_stats: Tree,
+        *,
+        precision: str,
+        batch_size: int,
     ):
         self.runtime = runtime()
         self._variables = params, batch_stats

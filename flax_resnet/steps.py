@@ -25,7 +25,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if not label_smoothing:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), label_smoothing)
+    targets = optax.smooth_labels(
+        jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), label_smoothing
+    )
     return optax.softmax_cross_entropy(logits, targets).mean()
 
 

@@ -65,7 +65,9 @@ class ModelDescription:
         if self.width < 1:
             raise UserError(f"config.model.width must be a positive number of channels, not {self.width}")
         if self.architecture.shortcut == "pad" and self.width % 2:
-            raise UserError(f"{self.arch} pads channels on both sides: its width must be even, not {self.width}")
+            raise UserError(
+                f"{self.arch} pads channels on both sides: its width must be even, not {self.width}"
+            )
 
     @property
     def architecture(self) -> Architecture:

@@ -85,9 +85,7 @@ class _TensorBoard:
             if isinstance(value, float)
         ]
         summary = self._summary.Summary(value=values)
-        self._writer.add_event(
-            self._event.Event(wall_time=time.time(), step=record["step"], summary=summary)
-        )
+        self._writer.add_event(self._event.Event(wall_time=time.time(), step=record["step"], summary=summary))
         self._writer.flush()
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ def claim(workdir: Path, config: Any) -> None:
         ]
         if different:
             raise UserError(
-                f"{workdir} belongs to another run, with other {', '.join(different)}; choose another --workdir"
+                f"{workdir} belongs to a run with other {', '.join(different)}; choose another --workdir"
             )
     try:
         files.write_text(path, json.dumps(mine, indent=2) + "\n")

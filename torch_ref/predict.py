@@ -27,7 +27,9 @@ def set_up() -> torch.device:
 
 def runtime(device: torch.device) -> str:
     """Library version and device, for the log."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
     return f"PyTorch {torch.__version__} on {device.type} ({name})"
 
 
@@ -79,4 +81,6 @@ def load(path: str, *, precision: str, batch_size: int) -> tuple[ModelDescriptio
         fit(saved["model"], model)
     except UserError as error:
         raise UserError(f"{found}: {error}") from error
-    return description, Predictor(description, model, precision=precision, batch_size=batch_size, device=device)
+    return description, Predictor(
+        description, model, precision=precision, batch_size=batch_size, device=device
+    )

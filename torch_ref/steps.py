@@ -66,9 +66,7 @@ def make_planned_step(
     the epoch's sums {"loss", "correct", "steps"}.
     """
 
-    def planned_step(
-        step: int, sums: Metrics, data: dict[str, Tensor], plan: dict[str, Tensor]
-    ) -> Metrics:
+    def planned_step(step: int, sums: Metrics, data: dict[str, Tensor], plan: dict[str, Tensor]) -> Metrics:
         row = {name: rows[step % len(rows)] for name, rows in plan.items()}
         metrics = train_step(step, make_batch(data, row, augment))
         return {

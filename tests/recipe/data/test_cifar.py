@@ -52,53 +52,70 @@ class Mini:
 def make_mini(name: str) -> Mini:
     rng = np.random.default_rng(0)
     n_classes = {"cifar10": 10, "cifar100": 100}[name]
-    images = {
-        s: rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for s, n in (("train", TRAIN), ("test", TEST))
-    }
-    labels = {s: rng.integers(0, n_classes, len(images[s]), np.int32) for s in images}
-    coarse = {s: rng.integers(0, 20, len(images[s]), np.int32) for s in images}
-    names = {
-        "label": [f"class{i}" for i in range(n_classes)],
-        "coarse_label": [f"coarse{i}" for i in range(20)],
-    }
+    sizes = {"train": TRAIN, "test": TEST}
+    images = {split: rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for split, n in sizes.items()}
+    labels = {split: rng.integers(0, n_classes, n, np.int32) for split, n in sizes.items()}
+    coarse = {split: rng.integers(0, 20, n, np.int32) for split, n in sizes.items()}
+    names = [f"class{i}" for i in range(n_classes)]
 
-    official = facts.CIFAR[name]
-    files, archives = {}, []
-    for archive in official.archives:
-        members: dict[str, bytes] = {}
-        for split, file_names in (("train", archive.train), ("test", archive.test)):
-            rows = images[split].transpose(0, 3, 1, 2).reshape(len(images[split]), 3072)
-            for file_name, part in zip(
-                file_names, np.array_split(np.arange(len(rows)), len(file_names)), strict=True
-            ):
-                kinds = {"label": labels[split][part], "coarse_label": coarse[split][part]}
-                if isinstance(archive, PythonArchive):
-                    batch: dict[str, Any] = {"data": rows[part], "batch_label": f"{split} batch"}
-                    batch |= {key: kinds[kind].tolist() for kind, key in archive.labels.items()}
-                    members[file_name] = python2_pickle(batch)
-                else:
-                    columns = (
-                        [kinds["label"]] if name == "cifar10" else [kinds["coarse_label"], kinds["label"]]
-                    )
-                    records = np.column_stack([*columns, rows[part]]).astype(np.uint8)
-                    members[file_name] = records.tobytes()
-        if isinstance(archive, PythonArchive):
-            members[archive.meta] = python2_pickle({key: names[kind] for kind, key in archive.names.items()})
-        else:
-            for kind, file_name in archive.names.items():
-                members[file_name] = ("\n".join(names[kind]) + "\n\n").encode()
-        content = tar_gz({f"{archive.folder}/{key}": value for key, value in members.items()})
-        digest = hashlib.new(archive.algorithm, content).hexdigest()
-        files[archive.file] = content
+    make_files = {"cifar10": cifar10_files, "cifar100": cifar100_files}[name]
+    archives, files = [], {}
+    for archive, members in zip(
+        facts.CIFAR[name].archives, make_files(images, labels, coarse, names), strict=True
+    ):
+        content = files[archive.file] = tar_gz(members)
         # Port 9 on this machine is closed: nothing here may reach for the real address.
         url = f"http://127.0.0.1:9/{archive.file}"
+        digest = hashlib.new(archive.algorithm, content).hexdigest()
         archives.append(dataclasses.replace(archive, url=url, size=len(content), digest=digest))
     return Mini(
-        dataclasses.replace(official, train_size=TRAIN, test_size=TEST, archives=tuple(archives)),
+        dataclasses.replace(facts.CIFAR[name], train_size=TRAIN, test_size=TEST, archives=tuple(archives)),
         files,
-        Arrays(images["train"], labels["train"], images["test"], labels["test"], tuple(names["label"])),
+        Arrays(images["train"], labels["train"], images["test"], labels["test"], tuple(names)),
         coarse,
     )
+
+
+def cifar10_files(images, labels, coarse, names) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What is in the binary and in the Python archive of CIFAR-10."""
+    binary = {"cifar-10-batches-bin/batches.meta.txt": ("\n".join(names) + "\n\n").encode()}
+    python = {"cifar-10-batches-py/batches.meta": python2_pickle({"label_names": names})}
+    batches = {"test_batch": ("test", slice(None))}
+    for i in range(5):
+        batches[f"data_batch_{i + 1}"] = ("train", slice(i * TRAIN // 5, (i + 1) * TRAIN // 5))
+    for name, (split, part) in batches.items():
+        rows, numbers = flat(images[split])[part], labels[split][part]
+        binary[f"cifar-10-batches-bin/{name}.bin"] = (
+            np.column_stack([numbers, rows]).astype(np.uint8).tobytes()
+        )
+        python[f"cifar-10-batches-py/{name}"] = python2_pickle(
+            {"batch_label": name, "labels": numbers.tolist(), "data": rows}
+        )
+    return binary, python
+
+
+def cifar100_files(images, labels, coarse, names) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What is in the binary and in the Python archive of CIFAR-100."""
+    coarse_names = [f"coarse{i}" for i in range(20)]
+    binary = {
+        "cifar-100-binary/fine_label_names.txt": ("\n".join(names) + "\n").encode(),
+        "cifar-100-binary/coarse_label_names.txt": ("\n".join(coarse_names) + "\n").encode(),
+    }
+    meta = {"fine_label_names": names, "coarse_label_names": coarse_names}
+    python = {"cifar-100-python/meta": python2_pickle(meta)}
+    for split in ("train", "test"):
+        rows, fine = flat(images[split]), labels[split]
+        records = np.column_stack([coarse[split], fine, rows]).astype(np.uint8)
+        binary[f"cifar-100-binary/{split}.bin"] = records.tobytes()
+        python[f"cifar-100-python/{split}"] = python2_pickle(
+            {"fine_labels": fine.tolist(), "coarse_labels": coarse[split].tolist(), "data": rows}
+        )
+    return binary, python
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Images as the archives have them: all of red, all of green, all of blue."""
+    return images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
 
 
 def tar_gz(members: dict[str, bytes]) -> bytes:
@@ -255,6 +272,7 @@ def assert_holds(dataset: Dataset, arrays: Arrays) -> None:
 # Every source gives the same arrays in the same order.
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("place", ["", "downloads", "downloads/manual"])
 @pytest.mark.parametrize("kind", [0, 1], ids=["binary", "python"])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -357,7 +375,9 @@ def test_leftovers_are_not_a_prepared_folder(leftover, mini, root):
     with pytest.raises(DatasetUnavailable):
         recipe.data.load("cifar10", str(root), download=False)
     (root / BINARY).write_bytes(mini.files[BINARY])
-    assert_holds(recipe.data.load("cifar10", str(root), download=False), mini.arrays)
+    dataset = recipe.data.load("cifar10", str(root), download=False)
+    assert_holds(dataset, mini.arrays)
+    assert dataset.source == f"TFDS folder {root}/cifar10/3.0.2"
 
 
 def test_data_folder(mini, root, prepared, tmp_path, monkeypatch):
@@ -482,6 +502,7 @@ def assert_damage_is_told(folder: Path, path: Path, reason: str, mini: Mini, roo
     assert not isinstance(caught.value, DatasetUnavailable)
     assert message.startswith(f"{path} ")
     assert reason in message
+    assert message.index(";") - len(str(path)) <= 121
     assert message.endswith(
         f"; the folder {folder} is damaged: restore it, or delete it to have it made anew"
     )

@@ -131,7 +131,7 @@ def test_closed_port(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     archive = official(f"http://127.0.0.1:{port}")
-    assert_fails(archive, tmp_path, "^the connection to 127.0.0.1 failed: .*Connection refused")
+    assert_fails(archive, tmp_path, r"^the connection to 127.0.0.1 failed: \[Errno \d+\] Connection refused$")
     assert list(tmp_path.iterdir()) == []
 
 

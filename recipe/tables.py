@@ -1,0 +1,70 @@
+"""What evaluation and prediction print."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+Top = list[tuple[str, float]]  # (class name, probability), the most likely first
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Count (true, predicted) pairs: int64 (classes, classes), a row per true class."""
+    pairs = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> str:
+    """A table with a row per class: examples, right ones, accuracy, what it is most taken for."""
+    matrix = confusion_matrix(labels, predictions, len(class_names))
+    width = max(map(len, ("class", "all", *class_names)))
+    lines = [f"{'class':<{width}}  {'count':>6}  {'correct':>7}  {'accuracy':>8}  most confused with"]
+    for true, name in enumerate(class_names):
+        row = matrix[true].copy()
+        count, correct = int(row.sum()), int(row[true])
+        row[true] = 0
+        other = f"{class_names[int(row.argmax())]} ({row.max()})" if row.any() else "–"
+        lines.append(_row(name, width, count, correct) + f"  {other}")
+    lines.append(_row("all", width, int(matrix.sum()), int(matrix.trace())))
+    return "\n".join(lines)
+
+
+def top_k(probabilities: np.ndarray, class_names: Sequence[str], k: int = 5) -> list[Top]:
+    """The k most likely classes of each image (all of them if there are fewer); ties by class index."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return [
+        [(class_names[i], float(row[i])) for i in indices]
+        for row, indices in zip(probabilities, order, strict=True)
+    ]
+
+
+def predictions(names: Sequence[str], tops: Sequence[Top], output: str) -> str:
+    """Write the predictions for named images as a "table", as "json" or as "csv"."""
+    if output == "json":
+        images = [
+            {"image": name, "top": [{"class": label, "probability": p} for label, p in top]}
+            for name, top in zip(names, tops, strict=True)
+        ]
+        return json.dumps(images, indent=2, ensure_ascii=False)
+    if output == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["image", "rank", "class", "probability"])
+        for name, top in zip(names, tops, strict=True):
+            writer.writerows([name, rank, label, p] for rank, (label, p) in enumerate(top, 1))
+        return text.getvalue().rstrip("\n")
+    width = max(len(name) for name in names)
+    cell = max(len(label) for top in tops for label, _ in top) + 7
+    return "\n".join(
+        f"{name:<{width}}  " + "  ".join(f"{f'{label} {p:.1%}':<{cell}}" for label, p in top).rstrip()
+        for name, top in zip(names, tops, strict=True)
+    )
+
+
+def _row(name: str, width: int, count: int, correct: int) -> str:
+    accuracy = f"{correct / count:.4f}" if count else "–"
+    return f"{name:<{width}}  {count:>6}  {correct:>7}  {accuracy:>8}"

@@ -1,0 +1,75 @@
+"""Small data, small configs, and both engines behind one fixture."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+# float64 must be on before JAX makes its first array; float32 and bfloat16 tests name their dtypes.
+os.environ["JAX_ENABLE_X64"] = "1"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+import pytest
+
+from configs import r18
+from recipe import settings
+from recipe.architectures import ModelDescription
+from recipe.data import Dataset
+from recipe.schedule import make_schedule
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(params=["flax_resnet", "torch_ref"])
+def engine(request: pytest.FixtureRequest) -> Any:
+    """Each engine's package in turn."""
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture
+def data() -> Dataset:
+    """72 training and 20 test images of three classes, which differ in their mean colour."""
+    rng = np.random.default_rng(0)
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.integers(0, 3, count).astype(np.int32)
+        images = rng.integers(0, 150, (count, 32, 32, 3)) + 100 * np.eye(3, dtype=int)[labels][:, None, None]
+        return images.astype(np.uint8), labels
+
+    train, test = draw(72), draw(20)
+    names = ("red", "green", "blue")
+    return Dataset("digits", "test data", "a generator", *train, *test, names, (0.4,) * 3, (0.25,) * 3)
+
+
+@pytest.fixture
+def config() -> Any:
+    """The thinnest network, 2 epochs of 4 steps with 16 images, 8 left over."""
+    config = r18.get_config()
+    config.epochs = 2
+    config.batch_size = 16
+    config.eval_batch_size = 8
+    config.model.arch = "resnet20"
+    config.model.width = 4
+    config.data.name = "digits"
+    config.optimizer.lr = 0.02
+    config.log.seconds = 0.0
+    config.log.tensorboard = False
+    return config
+
+
+def describe(config: Any, data: Dataset) -> ModelDescription:
+    """The network of a config for some data."""
+    return settings.describe(config, data.class_names, data.mean, data.std)
+
+
+def make_trainer(engine: Any, config: Any, data: Dataset, workdir: Path) -> Any:
+    """A run of `engine` before its first step."""
+    schedule = make_schedule(config, len(data.train_images) // config.batch_size)
+    return engine.Trainer(config, describe(config, data), schedule, data, workdir)
