@@ -53,12 +53,13 @@ def run(arguments: list[str], config: Any) -> int:
     from recipe import commands, settings  # after the flags, so that a wrong one is told at once
 
     settings.check(config)
-    data, notice = load_data(config) if mode in ("train", "eval") else (None, "")
+    if mode in ("train", "eval"):
+        data, notice = load_data(config)  # may turn the config into the digits' one
     workdir = Path(WORKDIR.value or f"runs/{config.name}").expanduser()
     checkpoint = CHECKPOINT.value or str(workdir)
     if mode == "train":
         settings.claim(workdir, config)
-    engine: Any = importlib.import_module(ENGINES[config.engine])
+    engine = importlib.import_module(ENGINES[config.engine])
     if mode == "train":
         return commands.train(engine, config, data, workdir, notice)
     if mode == "eval":

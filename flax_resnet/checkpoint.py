@@ -90,7 +90,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
 class _PatientLoop(asyncio.SelectorEventLoop):
     """An event loop that, once closed, ignores late reports instead of raising in the reporter's thread."""
 
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         return None if self.is_closed() else super().call_soon_threadsafe(*args, **kwargs)
 
 

@@ -5,8 +5,6 @@ Images are NHWC here and NCHW there. Attribute names are the parameter names of 
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,7 +13,8 @@ from jax.typing import DTypeLike
 from flax_resnet.batch_norm import BatchNorm
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
-# PyTorch's default: uniform in ±1/√fan_in.
+# PyTorch's default for weights, uniform in ±1/√fan_in. A training run draws all of them in
+# recipe/initial_weights.py; this is for a model that somebody makes on its own.
 kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
@@ -34,18 +33,41 @@ class Layers:
     """
 
     def __init__(self, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        kwargs = {"dtype": dtype, "param_dtype": param_dtype}
+        self.dtype, self.param_dtype, self.rngs = dtype, param_dtype, rngs
         # Without it, float32 convolutions on an accelerator run in TF32 or bfloat16.
-        precision = None if dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
-        self.linear = partial(nnx.Linear, precision=precision, kernel_init=kernel_init, rngs=rngs, **kwargs)
-        self.norm = partial(BatchNorm, **kwargs)
-        self._conv = partial(
-            nnx.Conv, use_bias=False, precision=precision, kernel_init=kernel_init, rngs=rngs, **kwargs
-        )
+        self.precision = None if dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
 
     def conv(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nnx.Conv:
         """A square convolution, padded alike on all sides ("SAME" is lopsided at stride 2)."""
-        return self._conv(inputs, outputs, (kernel, kernel), strides=stride, padding=kernel // 2)
+        return nnx.Conv(
+            inputs,
+            outputs,
+            (kernel, kernel),
+            strides=stride,
+            padding=kernel // 2,
+            use_bias=False,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            precision=self.precision,
+            kernel_init=kernel_init,
+            rngs=self.rngs,
+        )
+
+    def norm(self, features: int) -> BatchNorm:
+        """A batch norm over the channels."""
+        return BatchNorm(features, dtype=self.dtype, param_dtype=self.param_dtype)
+
+    def linear(self, inputs: int, outputs: int) -> nnx.Linear:
+        """A fully connected layer; PyTorch draws its bias like its weight, and so does the recipe."""
+        return nnx.Linear(
+            inputs,
+            outputs,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            precision=self.precision,
+            kernel_init=kernel_init,
+            rngs=self.rngs,
+        )
 
 
 class Shortcut(nnx.Module):

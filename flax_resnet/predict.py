@@ -34,7 +34,7 @@ def device_table(description: ModelDescription, precision: str) -> jax.Array:
     return jnp.asarray(standardisation_table(description.mean, description.std), DTYPES[precision][1])
 
 
-def batched(eval_batch: Callable[[np.ndarray], jax.Array], images: np.ndarray, batch_size: int) -> np.ndarray:
+def batched(eval_batch: Callable[[jax.Array], jax.Array], images: np.ndarray, batch_size: int) -> np.ndarray:
     """Evaluate images (N, H, W, 3) in batches of one shape, so that there is one compilation.
 
     The last batch is padded with black images, whose logits are dropped.
@@ -45,7 +45,7 @@ def batched(eval_batch: Callable[[np.ndarray], jax.Array], images: np.ndarray, b
         batch = images[start : start + size]
         padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
         jax.block_until_ready(results[:-1])  # one under way is enough, and Ctrl-C is heard between two
-        results.append(eval_batch(np.concatenate([batch, padding])))
+        results.append(eval_batch(jnp.asarray(np.concatenate([batch, padding]))))
     return np.concatenate(jax.device_get(results))[: len(images)]
 
 

@@ -35,8 +35,8 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def abstract_model(description: ModelDescription, precision: str) -> tuple[nnx.GraphDef, Tree, Tree]:
-    """Return the model's graph definition and the shapes of its parameters and statistics.
+def abstract_model(description: ModelDescription, precision: str) -> tuple[Any, Tree, Tree]:
+    """Return the model's `nnx.GraphDef` and the shapes of its parameters and statistics.
 
     Nothing is allocated: the leaves are `jax.ShapeDtypeStruct`.
     """
@@ -44,8 +44,8 @@ def abstract_model(description: ModelDescription, precision: str) -> tuple[nnx.G
     model = nnx.eval_shape(
         lambda: ResNet(description, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
     )
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
 
 
 def initial_params(seed: int, params: Tree) -> Tree:
@@ -96,7 +96,8 @@ def from_saved(saved: Tree, state: TrainState) -> TrainState:
     step = jnp.asarray(saved["step"], jnp.int32)
     params = fit(saved["params"], state.params)
     momentum = fit(saved["momentum"], state.params)
-    opt_state = optax.tree_utils.tree_set(state.opt_state, trace=momentum, count=step)
+    # a count of its own: the step donates every buffer, and none may be donated twice
+    opt_state = optax.tree_utils.tree_set(state.opt_state, trace=momentum, count=jnp.copy(step))
     return TrainState(step, params, fit(saved["batch_stats"], state.batch_stats), opt_state)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from flax_resnet.checkpoint import CheckpointWriter, read
 from flax_resnet.optimizer import make_optimizer, make_schedule
@@ -105,7 +106,11 @@ class Trainer:
         self._set_sums(saved["sums"])
 
     def _set_sums(self, values: dict[str, Any]) -> None:
-        dtypes = {"loss": self._data["table"].dtype, "correct": jnp.int32, "steps": jnp.int32}
+        dtypes: dict[str, DTypeLike] = {
+            "loss": self._data["table"].dtype,
+            "correct": jnp.int32,
+            "steps": jnp.int32,
+        }
         sums: Metrics = {name: jnp.asarray(values[name], dtype) for name, dtype in dtypes.items()}
         self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
 

@@ -88,6 +88,8 @@ class ModelDescription:
         """Rebuild a description from `to_json`; `UserError` when the text is not one."""
         try:
             fields: dict[str, Any] = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-        except (ValueError, TypeError, AttributeError) as error:
+            for name in ("class_names", "mean", "std"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"not a model description: {error}") from error

@@ -79,5 +79,5 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     """
     values = np.asarray(image, np.float64)
     full = 1.0 if image.mode == "F" else 65535.0
-    top = max(full, float(values.max()))
+    top = max(full, float(np.max(values)))
     return Image.fromarray((values.clip(0) / top * 255).round().astype(np.uint8))

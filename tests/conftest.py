@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-# float64 must be on before JAX makes its first array; float32 and bfloat16 tests name their dtypes.
-os.environ["JAX_ENABLE_X64"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import jax
 import numpy as np
 import pytest
 
@@ -25,6 +24,12 @@ from recipe.schedule import make_schedule
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def float64() -> None:
+    """Enable float64, which a run in float32 switches off for its whole process."""
+    jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture(params=["flax_resnet", "torch_ref"])

@@ -143,18 +143,13 @@ def _images(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def _dtype(text: str, align: int, copy: int) -> np.dtype:
-    """NumPy warns when it gets Python 2's integers for `align` and `copy`, which mean nothing here."""
-    return np.dtype(text)
-
-
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles plain containers and NumPy arrays. Anything else in a pickle could run any code."""
 
     _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _dtype,
+        ("numpy", "dtype"): np.dtype,
     }
 
     def find_class(self, module: str, name: str) -> Any:

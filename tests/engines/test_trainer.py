@@ -1,0 +1,281 @@
+"""Runs: compilations, checkpoints, and going on as if never interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import flax_resnet
+import flax_resnet.checkpoint
+import torch_ref
+import torch_ref.checkpoint
+from flax_resnet.naming import leaves, to_torch_layout, torch_key
+from recipe import checkpoints, settings
+from recipe.data import Dataset
+from recipe.errors import UserError
+from recipe.metrics import evaluate
+from recipe.plan import make_plan
+from recipe.run import Interrupted, Run
+from recipe.run_log import read_metrics
+from tests.conftest import describe, make_trainer
+
+READ = {"flax_resnet": flax_resnet.checkpoint.read, "torch_ref": torch_ref.checkpoint.read}
+
+
+def make_run(engine: Any, config: Any, data: Dataset, workdir: Path) -> Run:
+    return Run(config, data, workdir, lambda schedule: make_trainer(engine, config, data, workdir))
+
+
+def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
+    """Every array of the latest checkpoint, by name."""
+    newest = checkpoints.newest(workdir / "checkpoints" / "latest")
+    assert newest is not None
+    _, saved = READ[engine.__name__](newest)
+    return {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(saved)}
+
+
+def interrupt_after(run: Run, step: int) -> None:
+    """Let a run receive Ctrl-C once its trainer has done a step."""
+    trainer, train_step = run._trainer, run._trainer.train_step
+
+    def interrupted_step() -> None:
+        train_step()
+        if trainer.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer.train_step = interrupted_step  # type: ignore[method-assign]
+
+
+def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in records]
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_an_interrupted_run_ends_bit_identically(
+    engine: Any,
+    config: Any,
+    data: Dataset,
+    tmp_path: Path,
+    precision: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    config.precision = precision
+    make_run(engine, config, data, tmp_path / "whole").train()
+    # in the middle of an epoch; after an epoch's last step, before its evaluation; twice
+    for name, stops in {"middle": [2], "end": [4], "twice": [3, 6]}.items():
+        for stop in stops:
+            run = make_run(engine, config, data, tmp_path / name)
+            interrupt_after(run, stop)
+            with pytest.raises(Interrupted):
+                run.train()
+            assert f"Interrupted at step {stop} of 8" in capsys.readouterr().out
+        make_run(engine, config, data, tmp_path / name).train()
+        whole, resumed = final_state(engine, tmp_path / "whole"), final_state(engine, tmp_path / name)
+        assert whole.keys() == resumed.keys()
+        assert [key for key in whole if not np.array_equal(whole[key], resumed[key])] == []
+        records = [without_times(read_metrics(tmp_path / part)) for part in ("whole", name)]
+        assert records[0] == records[1]
+        assert [record["epoch"] for record in records[0]] == [1, 2]
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    """A kill leaves log lines that are newer than the checkpoint, and a line cut short."""
+    make_run(engine, config, data, tmp_path / "whole").train()
+    run = make_run(engine, config, data, tmp_path / "killed")
+    interrupt_after(run, 5)
+    with pytest.raises(Interrupted):
+        run.train()
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    first = metrics.read_text()
+    metrics.write_text(first + first.replace('"epoch": 1', '"epoch": 2') + '{"epoch": 2, "st')
+    make_run(engine, config, data, tmp_path / "killed").train()
+    assert without_times(read_metrics(tmp_path / "killed")) == without_times(read_metrics(tmp_path / "whole"))
+
+
+def test_a_finished_run_only_evaluates(engine: Any, config: Any, data: Dataset, tmp_path: Path):
+    first = make_run(engine, config, data, tmp_path).train()
+    before = final_state(engine, tmp_path)
+    second = make_run(engine, config, data, tmp_path).train()
+    assert (first.loss, first.correct) == (second.loss, second.correct)
+    after = final_state(engine, tmp_path)
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert len(read_metrics(tmp_path)) == 2
+
+
+def test_training_learns_and_leaves_all_outputs(engine: Any, config: Any, data: Dataset, tmp_path: Path):
+    config.epochs = 5
+    config.log.tensorboard = True
+    evaluation = make_run(engine, config, data, tmp_path).train()
+    assert evaluation.accuracy >= 0.9  # three mean colours
+    for name in ("metrics.jsonl", "curves.png", "confusion.png", "mistakes.png", "log.txt"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    records = read_metrics(tmp_path)
+    assert records[-1]["test_acc"] == evaluation.accuracy
+    best = checkpoints.newest(tmp_path / "checkpoints" / "best")
+    assert best is not None
+    assert checkpoints.step_of(best) == max(records, key=lambda r: (r["test_acc"], -r["epoch"]))["step"]
+    assert checkpoints.find(str(tmp_path)) == best
+
+
+def test_a_loaded_checkpoint_gives_the_trained_networks_logits(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    trainer = make_trainer(engine, config, data, tmp_path)
+    trainer.start_epoch(make_plan(0, 0, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
+    trainer.train_step()
+    trainer.save("latest")
+    logits = trainer.logits(data.test_images)
+    trainer.train_step()  # a checkpoint being written must not see later steps
+    trainer.wait_for_checkpoints()
+    description, predictor = engine.load(str(tmp_path), precision="f32", batch_size=8)
+    assert description == describe(config, data)
+    np.testing.assert_array_equal(predictor.logits(data.test_images), logits)
+
+
+def test_every_example_is_evaluated_exactly_once(engine: Any, config: Any, data: Dataset, tmp_path: Path):
+    """20 test images in batches of 8: the padding of the last batch counts nowhere."""
+    trainer = make_trainer(engine, config, data, tmp_path)
+    logits = trainer.logits(data.test_images)
+    assert logits.shape == (20, 3)
+    alone = np.concatenate([trainer.logits(data.test_images[i : i + 1]) for i in range(20)])
+    np.testing.assert_allclose(logits, alone, rtol=1e-4, atol=1e-5)
+    assert evaluate(logits, data.test_labels).count == 20
+
+
+def test_one_compilation_per_step_function(config: Any, data: Dataset, tmp_path: Path):
+    run = make_run(flax_resnet, config, data, tmp_path)
+    run.train()
+    trainer: Any = run._trainer
+    assert trainer.planned_step._cache_size() == 1
+    assert trainer.eval_step._cache_size() == 1
+    again: Any = make_run(flax_resnet, config, data, tmp_path)._trainer
+    again.start_epoch(make_plan(0, 2, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
+    for _ in range(3):  # a restored state has the same types as a fresh or a stepped one
+        again.train_step()
+    assert again.planned_step._cache_size() == 1
+
+
+def test_the_train_state_is_donated(config: Any, data: Dataset, tmp_path: Path):
+    trainer: Any = make_trainer(flax_resnet, config, data, tmp_path)
+    trainer.start_epoch(make_plan(0, 0, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
+    before = trainer.state
+    trainer.train_step()
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.batch_stats)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer.nesterov": True, "label_smoothing": 0.1, "augment.cutout": 8}]
+)
+def test_both_engines_walk_the_same_path_in_float64(
+    config: Any, data: Dataset, tmp_path: Path, changes: dict[str, Any]
+):
+    """Two epochs with augmentation and lr drops inside, free-running."""
+    config.precision = "f64"
+    config.update_from_flattened_dict(changes)
+    ours = make_run(flax_resnet, config, data, tmp_path / "jax")
+    theirs = make_run(torch_ref, config, data, tmp_path / "torch")
+    a, b = ours.train(), theirs.train()
+    assert a.correct == b.correct
+    np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-9)
+    state: Any = ours._trainer
+    saved = theirs._trainer.model.state_dict()  # type: ignore[attr-defined]
+    for tree in (state.state.params, state.state.batch_stats):
+        for path, leaf in leaves(tree):
+            reference = saved[torch_key(path)].numpy()
+            error = np.abs(to_torch_layout(np.asarray(leaf)) - reference).max() / np.abs(reference).max()
+            assert error < 1e-9, (path, error)
+    for our, their in zip(read_metrics(tmp_path / "jax"), read_metrics(tmp_path / "torch"), strict=True):
+        assert our["train_acc"] == their["train_acc"]
+        np.testing.assert_allclose(our["train_loss"], their["train_loss"], rtol=1e-10)
+
+
+def test_a_diverged_run_says_so_and_keeps_its_checkpoint(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    config.optimizer.lr = 1e20
+    with pytest.raises(UserError, match=r"not finite in epoch 1.*lower config\.optimizer\.lr"):
+        make_run(engine, config, data, tmp_path).train()
+
+
+def test_a_batch_larger_than_the_data_is_refused(engine: Any, config: Any, data: Dataset, tmp_path: Path):
+    config.batch_size = 73
+    with pytest.raises(UserError, match=r"larger than the data.*72 training images"):
+        make_run(engine, config, data, tmp_path)
+
+
+@pytest.fixture
+def saved(engine: Any, config: Any, data: Dataset, tmp_path: Path) -> Path:
+    """A checkpoint before the first step."""
+    trainer = make_trainer(engine, config, data, tmp_path)
+    trainer.save("latest")
+    trainer.wait_for_checkpoints()
+    return checkpoints.find(str(tmp_path))
+
+
+def test_damaged_checkpoints_are_refused_in_one_line(
+    engine: Any, saved: Path, capfd: pytest.CaptureFixture[str]
+):
+    """Whichever file is cut in half: an error, or (orbax keeps files it does not need) the whole content."""
+    read = READ[engine.__name__]
+    record, whole = read(saved)
+    refused = 0
+    for file in [saved] if saved.is_file() else [p for p in saved.rglob("*") if p.is_file()]:
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        try:
+            again_record, again = read(saved)
+        except UserError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+            assert str(saved) in str(error)
+        else:
+            assert again_record == record
+            assert all(
+                np.array_equal(a, b) for (_, a), (_, b) in zip(leaves(whole), leaves(again), strict=True)
+            )
+        file.write_bytes(content)
+    assert refused >= (1 if saved.is_file() else 3)  # JAX: metadata, arrays, record
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_is_no_checkpoint_is_refused(engine: Any, tmp_path: Path):
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
+    (tmp_path / "empty").mkdir()
+    for name in ("text.pt", "other.pt", "empty", "absent"):
+        with pytest.raises(UserError, match=str(tmp_path / name)):
+            engine.load(str(tmp_path / name), precision="f32", batch_size=8)
+
+
+def test_a_pickle_that_wants_to_run_code_does_not(tmp_path: Path):
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path / 'was_here'}",)
+
+    torch.save({"record": "{}", "model": Evil(), "step": 0}, tmp_path / "evil.pt")
+    with pytest.raises(UserError):
+        torch_ref.load(str(tmp_path / "evil.pt"), precision="f32", batch_size=8)
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_a_workdir_belongs_to_one_config(config: Any, tmp_path: Path):
+    settings.claim(tmp_path, config)
+    config.engine, config.data.dir, config.log.seconds = "torch", "elsewhere", 5.0
+    settings.claim(tmp_path, config)
+    config.optimizer.lr = 0.3
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match=r"optimizer\.lr \(0\.02 there, 0\.3 here\)"):
+        settings.claim(tmp_path, config)
+    assert (tmp_path / "config.json").read_text() == before
+    assert json.loads(before)["engine"] == "torch"
