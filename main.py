@@ -32,10 +32,11 @@ ENGINES = {"jax": "flax_resnet", "torch": "torch_ref"}
 MODES = ("train", "eval", "predict", "summary")
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Run the program and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
     try:
-        return run(parse(argv), CONFIG.value)
+        arguments = parse()
+        return run(arguments, CONFIG.value)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -57,8 +58,6 @@ def run(arguments: list[str], config: Any) -> int:
         data, notice = load_data(config)  # may turn the config into the digits' one
     workdir = Path(WORKDIR.value or f"runs/{config.name}").expanduser()
     checkpoint = CHECKPOINT.value or str(workdir)
-    if mode == "train":
-        settings.claim(workdir, config)
     engine = importlib.import_module(ENGINES[config.engine])
     if mode == "train":
         return commands.train(engine, config, data, workdir, notice)
@@ -100,30 +99,37 @@ def fallback_notice(name: str, reason: str, how_to_get: str) -> str:
     )
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parse the flags and return the arguments that are none; a wrong one becomes a `UserError`."""
+def parse() -> list[str]:
+    """Parse the flags and return the arguments that are none; a wrong one becomes a `UserError`.
+
+    ml_collections looks for a config's fields in sys.argv, whatever list is parsed.
+    """
     try:
-        return list(flags.FLAGS(argv)[1:])
+        arguments = flags.FLAGS(sys.argv)[1:]
+        _ = CONFIG.value  # where a missing config file shows
+        return list(arguments)
     except flags.Error as error:
         # a config file's own complaint is the last line of a traceback
         raise UserError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
     except OSError as error:
-        raise UserError(f"no such config file: {error.__cause__ or error}".splitlines()[0]) from error
+        raise UserError(f"no such config file: {str(error).splitlines()[-1].strip()}") from error
     except AttributeError as error:  # ml_collections, on a field that does not exist
-        raise unknown_field(argv) from error
+        raise unknown_field() from error
 
 
-def unknown_field(argv: list[str]) -> UserError:
+def unknown_field() -> UserError:
     """The error that names the nearest valid field."""
     from recipe.settings import fields
 
+    names = [argument.partition("=")[0].partition("config.") for argument in sys.argv]
+    sys.argv = [argument for argument, name in zip(sys.argv, names, strict=True) if not name[1]]
     flags.FLAGS.unparse_flags()
-    flags.FLAGS([argument for argument in argv if "config." not in argument.partition("=")[0]])
+    flags.FLAGS(sys.argv)
     valid = [name for name, _ in fields(CONFIG.value.to_dict())]
-    given = [a.partition("=")[0].partition("config.")[2] for a in argv]
+    given = [name[2] for name in names]
     unknown = next(name for name in given if name and name not in valid)
     return UserError(f"unknown config field {unknown!r}; {nearest(unknown, valid)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())

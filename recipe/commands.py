@@ -25,6 +25,8 @@ GRID_PIXELS = 160  # longest side of a picture in the grid
 def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str) -> int:
     """Train, or go on training, in a workdir. A notice, if any, opens and closes the output."""
     description = settings.describe(config, data.class_names, data.mean, data.std)
+    settings.check_size(config, data)
+    settings.claim(workdir, config)
     run = Run(
         config,
         data,

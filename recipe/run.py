@@ -48,11 +48,6 @@ class Run:
         self, config: Any, data: Dataset, workdir: Path, make_trainer: Callable[[Schedule], Trainer]
     ):
         examples = len(data.train_images)
-        if config.batch_size > examples:
-            raise UserError(
-                f"config.batch_size={config.batch_size} is larger than the data: "
-                f"{data.title} has {examples} training images"
-            )
         self._config, self._data, self._workdir = config, data, workdir
         self._steps_per_epoch = examples // config.batch_size
         self._schedule = make_schedule(config, self._steps_per_epoch)

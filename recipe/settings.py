@@ -9,7 +9,7 @@ from typing import Any
 
 from recipe import files
 from recipe.architectures import ARCHITECTURES, ModelDescription
-from recipe.data import NAMES
+from recipe.data import NAMES, Dataset
 from recipe.errors import UserError, choice
 
 CHOICES = {
@@ -66,6 +66,16 @@ def check(config: Any) -> None:
         )
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("config.optimizer.nesterov needs a momentum above 0")
+
+
+def check_size(config: Any, data: Dataset) -> None:
+    """Raise a `UserError` if not even one batch can be made."""
+    examples = len(data.train_images)
+    if config.batch_size > examples:
+        raise UserError(
+            f"config.batch_size={config.batch_size} is larger than the data: "
+            f"{data.title} has {examples} training images"
+        )
 
 
 def describe(

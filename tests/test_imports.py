@@ -1,0 +1,68 @@
+"""The import rules of the rooms, by reading the files and by looking at running programs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
+TORCH = {"torch", "torchvision"}
+OTHERS = {"tensorflow", "tensorboardX"}  # TensorFlow is not needed; tensorboardX loads PyTorch
+FORBIDDEN = {
+    "configs": JAX | TORCH | OTHERS | {"recipe", "flax_resnet", "torch_ref", "parity"},
+    "recipe": JAX | TORCH | OTHERS | {"flax_resnet", "torch_ref", "parity"},
+    "flax_resnet": TORCH | OTHERS | {"torch_ref", "parity", "configs"},
+    "torch_ref": JAX | OTHERS | {"flax_resnet", "parity", "configs"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(str(node.module).partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_no_file_imports_what_its_room_may_not(room: str):
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    assert {path.name: bad for path in files if (bad := imported(path) & FORBIDDEN[room])} == {}
+
+
+PROGRAM = """
+import sys
+import main
+sys.argv = ["main.py", "--config=configs/r18.py:digits", "--config.engine={engine}",
+    "--config.epochs=1", "--config.model.arch=resnet20", "--config.model.width=2",
+    "--config.batch_size=400", "--workdir={workdir}"]
+status = main.main()
+loaded = [name for name in {foreign!r} if name in sys.modules]
+sys.exit(f"status {{status}}, loaded {{loaded}}" if status or loaded else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "foreign"),
+    [("jax", ["torch", "torch_ref", "tensorflow"]), ("torch", ["jax", "flax", "flax_resnet", "tensorflow"])],
+)
+def test_training_with_one_engine_never_loads_the_other(engine: str, foreign: list[str], tmp_path: Path):
+    """The whole main job, from flags to pictures."""
+    program = PROGRAM.format(engine=engine, workdir=tmp_path, foreign=foreign)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("Test loss: ")
+    outputs = {path.name for path in tmp_path.iterdir()}
+    assert outputs == {
+        "checkpoints", "config.json", "confusion.png", "curves.png", "layers.txt", "log.txt",
+        "metrics.jsonl", "mistakes.png", "tensorboard",
+    }  # fmt: skip
