@@ -19,9 +19,8 @@ from ml_collections import config_flags
 from configs import r18
 from recipe.errors import DatasetUnavailable, UserError, choice, nearest
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", str(Path(__file__).parent / "configs" / "r18.py"), "Config file, with :variant if any."
-)
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "r18.py"
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :variant if any.")
 MODE = flags.DEFINE_string("mode", "train", "train | eval | predict | summary.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Where outputs go; runs/<config.name> when left out.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint or a workdir.")
@@ -104,9 +103,11 @@ def parse() -> list[str]:
 
     ml_collections looks for a config's fields in sys.argv, whatever list is parsed.
     """
+    if not any(argument.lstrip("-").partition("=")[0] == "config" for argument in sys.argv):
+        sys.argv.insert(1, f"--config={DEFAULT_CONFIG}")  # a flag's default is read too early for errors
     try:
         arguments = flags.FLAGS(sys.argv)[1:]
-        _ = CONFIG.value  # where a missing config file shows
+        _ = CONFIG.value.name  # where a missing config file shows
         return list(arguments)
     except flags.Error as error:
         # a config file's own complaint is the last line of a traceback

@@ -57,11 +57,11 @@ sys.exit(f"status {{status}}, loaded {{loaded}}" if status or loaded else 0)
 )
 def test_training_with_one_engine_never_loads_the_other(engine: str, foreign: list[str], tmp_path: Path):
     """The whole main job, from flags to pictures."""
-    program = PROGRAM.format(engine=engine, workdir=tmp_path, foreign=foreign)
+    program = PROGRAM.format(engine=engine, workdir=tmp_path / "run", foreign=foreign)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("Test loss: ")
-    outputs = {path.name for path in tmp_path.iterdir()}
+    outputs = {path.name for path in (tmp_path / "run").iterdir()}
     assert outputs == {
         "checkpoints", "config.json", "confusion.png", "curves.png", "layers.txt", "log.txt",
         "metrics.jsonl", "mistakes.png", "tensorboard",
