@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from recipe.errors import UserError
 
+# Pillow knows these suffixes, but can only write the format, or needs other programs to decode it.
+NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "WMF"})
+
 
 def find(paths: Sequence[str]) -> list[Path]:
-    """The image files meant by paths: files as given, folders searched for images, in sorted order.
+    """The image files meant by paths: files as given, folders searched at any depth, in sorted order.
+
+    In folders, hidden files are passed over: macOS leaves "._name.jpg" files that hold no picture.
 
     Raises:
       UserError: for a path that does not exist, or a folder without any image.
     """
-    suffixes = Image.registered_extensions()
+    suffixes = {
+        s for s, file_format in Image.registered_extensions().items() if file_format not in NOT_DECODED
+    }
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            images = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+            images = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+            )
             if not images:
                 raise UserError(f"no image in the folder {path}")
             found += images
@@ -46,7 +58,11 @@ def load(path: Path, size: int) -> np.ndarray:
 
 
 def load_original(path: Path, longest: int) -> np.ndarray:
-    """Load an image as uint8 (H, W, 3) RGB, scaled down until no side has more than `longest` pixels."""
+    """Load an image as uint8 (H, W, 3) RGB, scaled down until no side has more than `longest` pixels.
+
+    Raises:
+      UserError: if the file is not a readable image.
+    """
     image = _open(path)
     image.thumbnail((longest, longest))
     return np.asarray(image)
@@ -56,28 +72,48 @@ def _open(path: Path) -> Image.Image:
     """Decode to RGB: upright, first frame, transparency on white."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged metadata, which does not matter here
             # a picture that may be a decompression bomb is refused, not just warned of
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)
-        if image.mode.startswith(("I", "F")):
-            image = _to_8_bit(image)
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        return image.convert("RGB")
+            with Image.open(path) as image:
+                image.load()
+                return _to_rgb(_upright(image))
     except Exception as error:  # Pillow's decoders raise many types for a damaged file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"can't read the image {path}: {reason}") from error
+        raise UserError(f"can't read the image {path}: {_reason(error)}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the orientation that a camera noted in the EXIF data, if that can be read."""
+    with contextlib.suppress(Exception):  # damaged metadata raise many types; the pixels are sound
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bit(image)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale deep grey images, which Pillow would clip: 16-bit by its range, floats from 0…1.
+    """Scale deep grey images, which Pillow would clip. Modes "I;16" and "I" hold 16 bits per pixel.
 
-    Pillow opens 16-bit PNGs as "I;16" or "I"; values beyond 16 bits, or floats beyond 1, are scaled by
-    their largest value instead.
+    Floats go to 1, or to 255 if one is larger than 1. Whatever exceeds its range is scaled by the
+    largest value instead.
     """
-    values = np.asarray(image, np.float64)
-    full = 1.0 if image.mode == "F" else 65535.0
-    top = max(full, float(np.max(values)))
-    return Image.fromarray((values.clip(0) / top * 255).round().astype(np.uint8))
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0).clip(min=0)
+    largest = float(values.max())
+    usual = 65535 if image.mode.startswith("I") else 1 if largest <= 1 else 255
+    return Image.fromarray((values / max(usual, largest) * 255).round().astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    """One line about an error, without the path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty or damaged, or of a format that Pillow does not know"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +14,22 @@ import numpy as np
 from recipe.files import atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Path = str | os.PathLike[str]
 TRAIN, TEST, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito: told apart by colour-blind eyes
+MOST_EPOCHS_WITH_DOTS = 20
 MOST_PREDICTIONS = 64
 MOST_NUMBERED_CLASSES = 20
+MOST_COLUMNS = 8
+CELL_WIDTH, CELL_HEIGHT = 1.45, 1.85  # inches of a picture in a grid with its caption of two lines
+CAPTION_LENGTH = 19  # characters that fit into a cell's width
+TITLE_LENGTH = 12  # characters that fit into an inch
 
 
 def curves(
     records: Sequence[Mapping[str, Any]],
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     title: str,
     lr_drops: Sequence[tuple[float, str]] = (),
@@ -36,56 +43,49 @@ def curves(
       title: goes above the picture.
       lr_drops: (position in epochs, label) of each sudden change of the learning rate.
     """
-    figure = _figure(10, 4.2)
-    epochs = [record["epoch"] for record in records]
-    marker = "o" if len(epochs) <= 20 else ""
-    for axes, key, label in zip(
-        figure.subplots(1, 2), ("loss", "acc"), ("loss (nats)", "accuracy"), strict=True
-    ):
-        for part, colour in (("train", TRAIN), ("test", TEST)):
-            values = [_number(record[f"{part}_{key}"]) for record in records]
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.6, label=part)
-        last = _number(records[-1][f"test_{key}"])
-        axes.set(xlabel="epoch", ylabel=label, xlim=(min(0.5, epochs[0]), epochs[-1] + 0.5))
-        axes.set_title(
-            f"{label.split()[0]}: {last:.3f} on the test set after epoch {epochs[-1]}", fontsize=10
-        )
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        for position, name in lr_drops:
-            if position < epochs[-1]:
-                axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--")
-                axes.annotate(
-                    name, (position, 1), xycoords=("data", "axes fraction"), xytext=(3, -4), fontsize=8,
-                    textcoords="offset points", rotation=90, va="top", color=GREY,
-                )  # fmt: skip
-        axes.legend(frameon=False)
+    figure = _figure(10, 4.4)
+    loss, accuracy = figure.subplots(1, 2)
+    _curves(loss, records, "loss")
+    _curves(accuracy, records, "acc")
+    loss.set(ylabel="loss (nats)")
+    loss.set_ylim(bottom=0)
+    accuracy.set(ylabel="accuracy (share of images)")
+    # The loss falls and the accuracy rises: the labels stand where the curves no longer are.
+    _mark(loss, lr_drops, top=True)
+    _mark(accuracy, lr_drops, top=False)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, title)
 
 
-def confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path, *, title: str) -> None:
+def confusion(
+    matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike[str], *, title: str
+) -> None:
     """Draw a confusion matrix (C, C): a row per true class, coloured by the row's shares."""
-    classes = len(class_names)
-    numbered = classes <= MOST_NUMBERED_CLASSES
-    side = 7.5 if numbered else 13
-    figure = _figure(side, side * 0.93)
+    from matplotlib.colors import PowerNorm
+
+    numbered = len(class_names) <= MOST_NUMBERED_CLASSES
+    side = 8.0 if numbered else 13.0
+    figure = _figure(side, side * 0.9, layout="compressed")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # A good network errs in a few per cent of a class, which would be as good as white on a linear scale.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    ticks = range(len(class_names))
     size = 9 if numbered else 6
-    axes.set_xticks(range(classes), class_names, rotation=45 if numbered else 90, fontsize=size)
-    if numbered:
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(classes), class_names, fontsize=size)
-    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_xticks(ticks, class_names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, class_names, fontsize=size, parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
     if numbered:
         for (row, column), count in np.ndenumerate(matrix):
-            colour = "white" if shares[row, column] > 0.5 else "black" if count else "#BBBBBB"
+            colour = "white" if shares[row, column] > 0.3 else "black" if count else GREY
             axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(image, ax=axes, shrink=0.75, label="share of the true class")
-    wrong = int(matrix.sum() - matrix.trace())
-    _save(figure, path, f"{title}: {wrong} of {int(matrix.sum())} wrong")
+    scale = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    scale.set_ticks(
+        [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1], labels="0 1% 5% 10% 20% 40% 60% 80% 100%".split()
+    )
+    total = int(matrix.sum())
+    wrong = total - int(matrix.trace())
+    _save(figure, path, f"{title}: {wrong:,} of {total:,} images taken for another class")
 
 
 def mistakes(
@@ -93,7 +93,7 @@ def mistakes(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     title: str,
     count: int = 32,
@@ -107,51 +107,108 @@ def mistakes(
       class_names: of the C classes.
       path: the PNG to write.
       title: goes above the picture.
-      count: how many to show.
+      count: how many to show at most.
     """
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
+    if not len(wrong):
+        figure = _figure(6, 2)
+        figure.text(0.5, 0.4, f"no mistake in {len(labels):,} images", ha="center", va="center", fontsize=14)
+        _save(figure, path, title)
+        return
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     captions = [f"{class_names[labels[i]]} →\n{class_names[predicted[i]]} {confidence[i]:.0%}" for i in worst]
-    note = f"the {len(worst)} most confident of {len(wrong)} mistakes" if len(wrong) else "no mistake at all"
+    shown = "all" if len(worst) == len(wrong) else f"the {len(worst)} most confident of"
+    note = f"{shown} {len(wrong):,} mistakes (true → predicted, with its probability)"
     _grid([images[i] for i in worst], captions, path, f"{title}: {note}")
 
 
-def predictions(images: Sequence[np.ndarray], captions: Sequence[str], path: Path, *, title: str) -> None:
+def predictions(
+    images: Sequence[np.ndarray], captions: Sequence[str], path: str | os.PathLike[str], *, title: str
+) -> None:
     """Draw uint8 images (H, W, 3) of any sizes as a captioned grid, at most `MOST_PREDICTIONS`."""
     more = len(images) - MOST_PREDICTIONS
-    note = f" (the first {MOST_PREDICTIONS}; {more} more are not shown)" if more > 0 else ""
+    note = f" (the first {MOST_PREDICTIONS}; {more:,} more are not shown)" if more > 0 else ""
     _grid(images[:MOST_PREDICTIONS], captions[:MOST_PREDICTIONS], path, title + note)
 
 
-def _grid(images: Sequence[np.ndarray], captions: Sequence[str], path: Path, title: str) -> None:
-    columns = min(8, max(4, len(images)))
-    rows = max(1, math.ceil(len(images) / columns))
-    figure = _figure(1.45 * columns, 1.85 * rows + 0.5)
+def _curves(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [record["epoch"] for record in records]
+    marker = "o" if len(epochs) <= MOST_EPOCHS_WITH_DOTS else ""
+    for part, colour in (("train", TRAIN), ("test", TEST)):
+        values = [_number(record[f"{part}_{key}"]) for record in records]
+        axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.6, label=part)
+    axes.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.25)
+    if math.isfinite(values[-1]):  # the test set's, in the margin, where no curve can cross it
+        axes.annotate(
+            f"test\n{values[-1]:.3f}",
+            (epochs[-1] + 0.5, values[-1]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=TEST,
+        )
+
+
+def _mark(axes: Axes, lr_drops: Sequence[tuple[float, str]], *, top: bool) -> None:
+    """Draw a labelled vertical line at each drop that lies within the axes."""
+    start, end = axes.get_xlim()
+    for position, label in lr_drops:
+        if start <= position <= end:
+            axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+            axes.annotate(
+                label,
+                (position, float(top)),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, -4 if top else 4),
+                textcoords="offset points",
+                rotation=90,
+                va="top" if top else "bottom",
+                fontsize=8,
+                color=GREY,
+            )
+
+
+def _grid(
+    images: Sequence[np.ndarray], captions: Sequence[str], path: str | os.PathLike[str], title: str
+) -> None:
+    rows = math.ceil(len(images) / MOST_COLUMNS)
+    columns = math.ceil(len(images) / rows)
+    figure = _figure(CELL_WIDTH * max(4, columns), CELL_HEIGHT * rows + 0.6)  # four cells hold a title
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
-        axes.imshow(image, interpolation="nearest")
-        axes.set_title("\n".join(_shorten(line) for line in caption.splitlines()), fontsize=8)
+        axes.imshow(image)
+        axes.set_anchor("N")  # the captions of a row stand on one line, whatever the pictures' heights
+        axes.set_title("\n".join(map(_shorten, caption.splitlines())), fontsize=8, parse_math=False)
     _save(figure, path, title)
 
 
-def _shorten(text: str, longest: int = 22) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 8]}…{text[-7:]}"
+def _shorten(text: str) -> str:
+    """Cut the middle out of a long text: the end of a file's name often tells more."""
+    return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 9]}…{text[-8:]}"
 
 
 def _number(value: float | None) -> float:
     return value if value is not None and math.isfinite(value) else math.nan
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: str = "constrained") -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
-def _save(figure: Figure, path: Path, title: str) -> None:
-    figure.suptitle(title, fontsize=11)
-    with atomic_path(path) as temporary:
+def _save(figure: Figure, path: str | os.PathLike[str], title: str) -> None:
+    lines = textwrap.fill(title, int(figure.get_figwidth() * TITLE_LENGTH))
+    figure.suptitle(lines, fontsize=11, parse_math=False)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # a file's name may be in a script that matplotlib's font lacks: boxes are drawn in its place
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.draw_without_rendering()  # new tick labels change the layout, which one pass does not see
         figure.savefig(temporary, dpi=120)

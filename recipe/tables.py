@@ -13,8 +13,12 @@ Top = list[tuple[str, float]]  # (class name, probability), the most likely firs
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Count (true, predicted) pairs: int64 (classes, classes), a row per true class."""
-    pairs = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
+    """Count (true, predicted) pairs: int64 (classes, classes), a row per true class.
+
+    Raises:
+      ValueError: for a label or prediction outside 0…classes-1.
+    """
+    pairs = np.ravel_multi_index((labels, predictions), (classes, classes))
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
@@ -55,13 +59,16 @@ def predictions(names: Sequence[str], tops: Sequence[Top], output: str) -> str:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", "rank", "class", "probability"])
         for name, top in zip(names, tops, strict=True):
-            writer.writerows([name, rank, label, p] for rank, (label, p) in enumerate(top, 1))
+            for rank, (label, p) in enumerate(top, 1):
+                # every digit, but no exponent: not all that reads CSV takes 1e-09 for a number
+                writer.writerow([name, rank, label, np.format_float_positional(p, trim="0")])
         return text.getvalue().rstrip("\n")
-    width = max(len(name) for name in names)
-    cell = max(len(label) for top in tops for label, _ in top) + 7
+    cells = [[f"{label} {p:.1%}" for label, p in top] for top in tops]
+    name_width = max(map(len, names), default=0)
+    cell_width = max((len(cell) for row in cells for cell in row), default=0)
     return "\n".join(
-        f"{name:<{width}}  " + "  ".join(f"{f'{label} {p:.1%}':<{cell}}" for label, p in top).rstrip()
-        for name, top in zip(names, tops, strict=True)
+        "  ".join([name.ljust(name_width), *(cell.ljust(cell_width) for cell in row)]).rstrip()
+        for name, row in zip(names, cells, strict=True)
     )
 
 

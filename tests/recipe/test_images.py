@@ -1,0 +1,154 @@
+"""Image files of every kind, and the pictures that a run draws."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recipe import images, plots
+from recipe.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def test_an_image_of_the_right_size_comes_through_unchanged(tmp_path: Path):
+    pixels = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.load(tmp_path / "a.png", 32), pixels)
+
+
+def test_modes_become_rgb(tmp_path: Path):
+    """Grey, 16-bit grey, float, palette, CMYK, and transparency on white."""
+    grey = np.array([[0, 128], [255, 64]], np.uint8)
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "float.tiff")
+    Image.fromarray(rgb).quantize(4).save(tmp_path / "palette.png")
+    Image.fromarray(rgb).convert("CMYK").save(tmp_path / "cmyk.tiff")
+    Image.fromarray(np.dstack([rgb, np.full((2, 2), 255, np.uint8)])).save(tmp_path / "alpha.png")
+    for path in tmp_path.iterdir():
+        np.testing.assert_allclose(images.load(path, 2), rgb, atol=1, err_msg=path.name)
+    clear = np.dstack([rgb, np.zeros((2, 2), np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert (images.load(tmp_path / "clear.png", 2) == 255).all()
+
+
+def test_a_turned_photograph_is_set_upright(tmp_path: Path):
+    upright = np.zeros((16, 16, 3), np.uint8)
+    upright[:8] = 255  # the sky
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90° clockwise to see it upright
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(images.load(tmp_path / "a.png", 16), upright)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_centre_is_kept(tmp_path: Path, wide: bool):
+    bands = np.zeros((30, 90, 3), np.uint8)
+    for i in range(3):
+        bands[:, 30 * i : 30 * i + 30, i] = 255
+    Image.fromarray(bands if wide else bands.transpose(1, 0, 2)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.load(tmp_path / "a.png", 30), np.full((30, 30, 3), [0, 255, 0]))
+    assert images.load(tmp_path / "a.png", 8).shape == (8, 8, 3)
+    assert images.load_original(tmp_path / "a.png", 45).shape == ((15, 45, 3) if wide else (45, 15, 3))
+    assert images.load_original(tmp_path / "a.png", 500).shape[:2] == ((30, 90) if wide else (90, 30))
+
+
+def test_unreadable_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    good = tmp_path / "good.png"
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(good)
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:2000])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("cut.png", "empty.png", "text.png"):
+        with pytest.raises(UserError, match=name) as error:
+            images.load(tmp_path / name, 32)
+        assert len(str(error.value).splitlines()) == 1
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match="decompression bomb"):
+        images.load(good, 32)
+
+
+def test_find_searches_folders(tmp_path: Path):
+    for name in ("b.png", "a.JPG", "notes.txt", "deep/c.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in images.find([str(tmp_path)])] == ["a.JPG", "b.png", "c.gif"]
+    assert images.find([str(tmp_path / "notes.txt")]) == [tmp_path / "notes.txt"]
+    (tmp_path / "none").mkdir()
+    for name in ("none", "absent"):
+        with pytest.raises(UserError, match=name):
+            images.find([str(tmp_path / name)])
+
+
+def record(epoch: int, **changes: Any) -> dict[str, Any]:
+    values = {"train_loss": 1.0, "test_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}
+    return {"epoch": epoch, "lr": 0.1, **values, **changes}
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Every picture, from awkward input."""
+    records = [
+        record(1, test_loss=None),
+        record(2, train_loss=float("nan")),
+        record(3, test_loss=float("inf")),
+    ]
+    plots.curves(records, folder / "curves.png", title="t", lr_drops=[(1.5, "lr ×0.1"), (9, "never")])
+    plots.curves([record(1)], folder / "curve.png", title="t")
+    plots.confusion(np.zeros((3, 3), int), ("a", "b", "c"), folder / "confusion.png", title="t")
+    plots.confusion(np.eye(100, dtype=int), [str(i) for i in range(100)], folder / "hundred.png", title="t")
+    pictures = RNG.integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
+    right = np.eye(3)[np.zeros(70, int)]
+    plots.mistakes(pictures, np.zeros(70, int), right, ("a", "b", "c"), folder / "none.png", title="t")
+    plots.predictions(list(pictures), ["long name " * 9] * 70, folder / "grid.png", title="t")
+    return list(folder.iterdir())
+
+
+def test_every_picture_is_a_picture(tmp_path: Path):
+    drawn = draw_all(tmp_path / "pictures")
+    assert len(drawn) == 6
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert np.asarray(picture).std() > 0
+
+
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
+    """Catch the figures instead of writing them."""
+    caught: list[tuple[Any, str]] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path, title: caught.append((figure, title)))
+    return caught
+
+
+def test_lr_drops_are_marked_where_they_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    caught = figures(monkeypatch)
+    records = [record(epoch) for epoch in range(1, 9)]
+    plots.curves(records, tmp_path, title="t", lr_drops=[(4, "lr ×0.1"), (6, "lr ×0.1"), (12, "lr ×0.1")])
+    for axes in caught[0][0].axes:
+        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+        assert lines == [4, 6]
+        assert [text.get_text() for text in axes.texts] == ["lr ×0.1"] * 2
+
+
+def test_mistakes_are_the_most_confident_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    caught = figures(monkeypatch)
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    labels = np.array([0, 0, 0, 1])
+    plots.mistakes(
+        np.zeros((4, 8, 8, 3), np.uint8), labels, probabilities, "ab", tmp_path, title="t", count=2
+    )
+    figure, title = caught[0]
+    captions = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert captions == ["a →\nb 80%", "a →\nb 60%"]
+    assert "the 2 most confident of 2 mistakes" in title
+
+
+def test_plots_load_matplotlib_only_to_draw():
+    program = "import sys, recipe.plots; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
