@@ -38,21 +38,22 @@ def curves(
 
     Args:
       records: a mapping per epoch with "epoch" (from 1), "train_loss", "test_loss", "train_acc" and
-        "test_acc"; a value that is None, NaN or infinite leaves a gap.
+        "test_acc"; a value that is None, NaN or infinite leaves a gap. Without any record
+        nothing is drawn.
       path: the PNG to write.
       title: goes above the picture.
       lr_drops: (position in epochs, label) of each sudden change of the learning rate.
     """
+    if not records:
+        return
     figure = _figure(10, 4.4)
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, records, "loss")
     _curves(accuracy, records, "acc")
-    loss.set(ylabel="loss (nats)")
-    loss.set_ylim(bottom=0)
-    accuracy.set(ylabel="accuracy (share of images)")
-    # The loss falls and the accuracy rises: the labels stand where the curves no longer are.
-    _mark(loss, lr_drops, top=True)
-    _mark(accuracy, lr_drops, top=False)
+    loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
+    accuracy.set(ylabel="accuracy")
+    for axes in (loss, accuracy):
+        _mark(axes, lr_drops)
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, title)
 
@@ -62,14 +63,23 @@ def confusion(
 ) -> None:
     """Draw a confusion matrix (C, C): a row per true class, coloured by the row's shares."""
     from matplotlib.colors import PowerNorm
+    from matplotlib.ticker import PercentFormatter
 
     numbered = len(class_names) <= MOST_NUMBERED_CLASSES
     side = 8.0 if numbered else 13.0
-    figure = _figure(side, side * 0.9, layout="compressed")
+    figure = _figure(side, side * 0.9)
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # A good network errs in a few per cent of a class, which would be as good as white on a linear scale.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    figure.colorbar(
+        image,
+        ax=axes,
+        shrink=0.8,
+        label="share of the true class",
+        ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1],
+        format=PercentFormatter(1, decimals=0),
+    )
     ticks = range(len(class_names))
     size = 9 if numbered else 6
     axes.set_xticks(ticks, class_names, rotation=90, fontsize=size, parse_math=False)
@@ -77,12 +87,8 @@ def confusion(
     axes.set(xlabel="predicted class", ylabel="true class")
     if numbered:
         for (row, column), count in np.ndenumerate(matrix):
-            colour = "white" if shares[row, column] > 0.3 else "black" if count else GREY
+            colour = "white" if shares[row, column] > 0.5 else "black" if count else GREY
             axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
-    scale = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    scale.set_ticks(
-        [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1], labels="0 1% 5% 10% 20% 40% 60% 80% 100%".split()
-    )
     total = int(matrix.sum())
     wrong = total - int(matrix.trace())
     _save(figure, path, f"{title}: {wrong:,} of {total:,} images taken for another class")
@@ -119,9 +125,8 @@ def mistakes(
         return
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     captions = [f"{class_names[labels[i]]} →\n{class_names[predicted[i]]} {confidence[i]:.0%}" for i in worst]
-    shown = "all" if len(worst) == len(wrong) else f"the {len(worst)} most confident of"
-    note = f"{shown} {len(wrong):,} mistakes (true → predicted, with its probability)"
-    _grid([images[i] for i in worst], captions, path, f"{title}: {note}")
+    note = f"{len(worst)} of {len(wrong):,} mistakes, the most confident first (true → predicted)"
+    _grid([images[i] for i in worst], captions, path, f"{title}\n{note}")
 
 
 def predictions(
@@ -129,7 +134,7 @@ def predictions(
 ) -> None:
     """Draw uint8 images (H, W, 3) of any sizes as a captioned grid, at most `MOST_PREDICTIONS`."""
     more = len(images) - MOST_PREDICTIONS
-    note = f" (the first {MOST_PREDICTIONS}; {more:,} more are not shown)" if more > 0 else ""
+    note = f"\nthe first {MOST_PREDICTIONS} pictures; {more:,} more are not shown" if more > 0 else ""
     _grid(images[:MOST_PREDICTIONS], captions[:MOST_PREDICTIONS], path, title + note)
 
 
@@ -155,20 +160,19 @@ def _curves(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) -> None:
         )
 
 
-def _mark(axes: Axes, lr_drops: Sequence[tuple[float, str]], *, top: bool) -> None:
-    """Draw a labelled vertical line at each drop that lies within the axes."""
+def _mark(axes: Axes, lr_drops: Sequence[tuple[float, str]]) -> None:
+    """Draw a vertical line at each drop that lies within the axes, labelled above, clear of the curves."""
     start, end = axes.get_xlim()
     for position, label in lr_drops:
         if start <= position <= end:
             axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
             axes.annotate(
                 label,
-                (position, float(top)),
+                (position, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(2, -4 if top else 4),
+                xytext=(0, 3),
                 textcoords="offset points",
-                rotation=90,
-                va="top" if top else "bottom",
+                ha="center",
                 fontsize=8,
                 color=GREY,
             )
@@ -191,6 +195,7 @@ def _grid(
 
 def _shorten(text: str) -> str:
     """Cut the middle out of a long text: the end of a file's name often tells more."""
+    text = text.encode("utf-8", "replace").decode()  # a file's name may be in another encoding
     return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 9]}…{text[-8:]}"
 
 
@@ -198,15 +203,16 @@ def _number(value: float | None) -> float:
     return value if value is not None and math.isfinite(value) else math.nan
 
 
-def _figure(width: float, height: float, layout: str = "constrained") -> Figure:
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout=layout)
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def _save(figure: Figure, path: str | os.PathLike[str], title: str) -> None:
-    lines = textwrap.fill(title, int(figure.get_figwidth() * TITLE_LENGTH))
-    figure.suptitle(lines, fontsize=11, parse_math=False)
+    width = int(figure.get_figwidth() * TITLE_LENGTH)
+    lines = [textwrap.fill(line, width) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
     with atomic_path(path) as temporary, warnings.catch_warnings():
         # a file's name may be in a script that matplotlib's font lacks: boxes are drawn in its place
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -96,7 +96,7 @@ class Run:
         self.say(f"{config.model.arch}, {config.precision}, seed {config.seed}; {self._trainer.runtime}")
         done = f"; going on at step {step}" if step else ""
         self.say(
-            f"{config.epochs} epochs of {self._steps_per_epoch} steps with {config.batch_size} images each, "
+            f"{config.epochs} epoch(s) of {self._steps_per_epoch} steps, {config.batch_size} images each, "
             f"in {self._workdir}{done}"
         )
 

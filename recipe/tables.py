@@ -48,6 +48,9 @@ def top_k(probabilities: np.ndarray, class_names: Sequence[str], k: int = 5) -> 
 
 def predictions(names: Sequence[str], tops: Sequence[Top], output: str) -> str:
     """Write the predictions for named images as a "table", as "json" or as "csv"."""
+    names = [
+        name.encode("utf-8", "replace").decode() for name in names
+    ]  # a file's may be in another encoding
     if output == "json":
         images = [
             {"image": name, "top": [{"class": label, "probability": p} for label, p in top]}

@@ -47,7 +47,8 @@ def _fingerprint(source: Path) -> str:
 
 def _load(entry: Path, fingerprint: str) -> Arrays | None:
     try:
-        with np.load(entry, allow_pickle=False) as stored:  # .npz files carry checksums
+        # Opened here because np.load leaves a damaged file open. Entries of .npz files carry checksums.
+        with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if stored["fingerprint"] != fingerprint:
                 return None
             fields = {field.name: stored[field.name] for field in dataclasses.fields(Arrays)}

@@ -76,6 +76,115 @@ def test_unreadable_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         images.load(good, 32)
 
 
+def test_deep_grey_keeps_its_range(tmp_path: Path):
+    values = np.array([[0, 32768, 65535]], np.uint16).repeat(3, axis=0)
+    expected = np.array([0, 128, 255], np.uint8)[None, :, None].repeat(3, axis=0).repeat(3, axis=2)
+    Image.fromarray(values).save(tmp_path / "16.png")
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "32.tiff")
+    Image.fromarray((values / 65535).astype(np.float32)).save(tmp_path / "unit.tiff")
+    Image.fromarray((values / 257).astype(np.float32)).save(tmp_path / "byte.tiff")
+    for path in tmp_path.iterdir():
+        np.testing.assert_array_equal(images.load(path, 3), expected, err_msg=path.name)
+
+
+def test_values_that_are_no_number_are_black(tmp_path: Path):
+    values = np.array([[np.nan, np.inf], [-np.inf, 1]], np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    np.testing.assert_array_equal(images.load(tmp_path / "a.tiff", 2)[..., 0], [[0, 0], [0, 255]])
+
+
+def test_black_and_white_has_no_grey(tmp_path: Path):
+    pixels = np.array([[True, False], [False, True]])
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.load(tmp_path / "a.png", 2), np.dstack([pixels * np.uint8(255)] * 3))
+
+
+def test_cmyk_photographs_keep_their_colours(tmp_path: Path):
+    Image.new("CMYK", (32, 32), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=100)
+    np.testing.assert_allclose(
+        images.load(tmp_path / "red.jpg", 32), np.full((32, 32, 3), [255, 0, 0]), atol=2
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_white(tmp_path: Path, mode: str):
+    """The left half is opaque black, the right half is transparent black."""
+    alpha = np.array([[255, 0]] * 2, np.uint8)
+    if mode == "P":
+        picture = Image.fromarray(alpha // 255)
+        picture.putpalette([0, 0, 0] * 2)
+        picture.save(tmp_path / "a.png", transparency=0)
+    else:
+        black = Image.new("RGB" if mode == "RGBA" else "L", (2, 2))
+        black.putalpha(Image.fromarray(alpha))
+        assert black.mode == mode
+        black.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.load(tmp_path / "a.png", 2)[..., 0], [[0, 255]] * 2)
+
+
+def test_half_transparency_is_half_white(tmp_path: Path):
+    Image.new("RGBA", (2, 2), (255, 0, 0, 128)).save(tmp_path / "a.png")
+    assert (images.load(tmp_path / "a.png", 2) == [255, 127, 127]).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_upright_in_every_orientation(tmp_path: Path, orientation: int):
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:16, :16, 0] = upright[16:, :16, 1] = upright[:16, 16:, 2] = 255  # no symmetry
+    stored = {  # EXIF 2.3: where the stored rows and columns lie in the upright picture
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(
+        tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0
+    )
+    np.testing.assert_allclose(images.load(tmp_path / "a.jpg", 32).astype(int), upright, atol=3)
+
+
+def test_damaged_metadata_does_not_matter(tmp_path: Path):
+    pixels = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=b"Exif\0\0MM no directory")
+    np.testing.assert_array_equal(images.load(tmp_path / "a.png", 8), pixels)
+
+
+def test_the_first_frame_of_an_animation(tmp_path: Path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(images.load(tmp_path / "a.gif", 8), np.full((8, 8, 3), [255, 0, 0]))
+
+
+@pytest.mark.parametrize(("width", "height"), [(3000, 1), (1, 3000)])
+def test_a_thin_line_still_makes_a_square(tmp_path: Path, width: int, height: int):
+    Image.new("RGB", (width, height), "red").save(tmp_path / "a.png")
+    assert (images.load(tmp_path / "a.png", 32) == np.full((32, 32, 3), [255, 0, 0])).all()
+    assert max(images.load_original(tmp_path / "a.png", 64).shape[:2]) == 64
+
+
+def test_what_is_no_picture_of_its_own_is_passed_over_in_folders(tmp_path: Path):
+    for name in ("a.png", "._a.png", "paper.pdf", "film.mpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert images.find([str(tmp_path)]) == [tmp_path / "a.png"]
+
+
+def test_a_picture_that_is_too_large_to_be_safe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pillow itself only warns between one and two times its limit."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
+    for limit in (1000, 500):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(UserError, match=r"bomb\.png") as error:
+            images.load(tmp_path / "bomb.png", 32)
+        assert len(str(error.value).splitlines()) == 1
+
+
 def test_find_searches_folders(tmp_path: Path):
     for name in ("b.png", "a.JPG", "notes.txt", "deep/c.gif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -133,7 +242,7 @@ def test_lr_drops_are_marked_where_they_happened(monkeypatch: pytest.MonkeyPatch
     for axes in caught[0][0].axes:
         lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
         assert lines == [4, 6]
-        assert [text.get_text() for text in axes.texts] == ["lr ×0.1"] * 2
+        assert [text.get_text() for text in axes.texts if "lr" in text.get_text()] == ["lr ×0.1"] * 2
 
 
 def test_mistakes_are_the_most_confident_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -146,7 +255,7 @@ def test_mistakes_are_the_most_confident_errors(monkeypatch: pytest.MonkeyPatch,
     figure, title = caught[0]
     captions = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert captions == ["a →\nb 80%", "a →\nb 60%"]
-    assert "the 2 most confident of 2 mistakes" in title
+    assert "2 of 2 mistakes" in title
 
 
 def test_plots_load_matplotlib_only_to_draw():

@@ -1,4 +1,4 @@
-"""Metrics, files, logs, tables and the layer table."""
+"""Metrics, files, logs and messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipe import files, tables
+from recipe import files
 from recipe.errors import UserError, choice
-from recipe.layer_table import LayerRow, render, totals
 from recipe.metrics import evaluate
 from recipe.progress import duration
 from recipe.run_log import RunLog, read_metrics
@@ -64,54 +63,6 @@ def test_tensorboard_reads_the_events(tmp_path: Path):
     again.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("test/acc")] == [(10, 0.25), (20, 0.5)]
-
-
-def test_confusion_matrix_against_a_loop():
-    rng = np.random.default_rng(0)
-    labels, predictions = rng.integers(0, 7, (2, 500))
-    expected = np.zeros((7, 7), int)
-    for label, prediction in zip(labels, predictions, strict=True):
-        expected[label, prediction] += 1
-    np.testing.assert_array_equal(tables.confusion_matrix(labels, predictions, 7), expected)
-
-
-def test_per_class_table():
-    text = tables.per_class(np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1]), ("cat", "dog", "eel"))
-    assert text.splitlines() == [
-        "class   count  correct  accuracy  most confused with",
-        "cat         3        1    0.3333  dog (2)",
-        "dog         1        1    1.0000  –",
-        "eel         0        0         –  –",
-        "all         4        2    0.5000",
-    ]
-
-
-def test_top_k_is_sorted_capped_and_stable():
-    probabilities = np.array([[0.2, 0.5, 0.2, 0.1]])
-    assert tables.top_k(probabilities, "abcd", k=3) == [[("b", 0.5), ("a", 0.2), ("c", 0.2)]]
-    assert len(tables.top_k(probabilities, "abcd", k=9)[0]) == 4
-
-
-def test_layer_table_in_torchsummarys_format():
-    rows = [LayerRow("Conv2d", (8, 4, 4), 216), LayerRow("Linear", (10,), 1290)]
-    assert render(rows, (3, 4, 4)).splitlines() == [
-        "----------------------------------------------------------------",
-        "        Layer (type)               Output Shape         Param #",
-        "================================================================",
-        "            Conv2d-1              [-1, 8, 4, 4]             216",
-        "            Linear-2                   [-1, 10]           1,290",
-        "================================================================",
-        "Total params: 1,506",
-        "Trainable params: 1,506",
-        "Non-trainable params: 0",
-        "----------------------------------------------------------------",
-        "Input size (MB): 0.00",
-        "Forward/backward pass size (MB): 0.00",
-        "Params size (MB): 0.01",
-        "Estimated Total Size (MB): 0.01",
-        "----------------------------------------------------------------",
-    ]
-    assert totals(rows, (3, 4, 4)).forward_backward_size == 2 * 4 * (128 + 10) / 2**20
 
 
 def test_a_wrong_name_gets_the_nearest_or_all():

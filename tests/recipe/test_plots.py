@@ -1,0 +1,128 @@
+"""Pictures: what is in them, and what is left on disk when one can't be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from recipe import plots
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+DRAWN = list[tuple[Figure, str]]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> DRAWN:
+    """Catch (figure, title) instead of writing files."""
+    caught: DRAWN = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path, title: caught.append((figure, title)))
+    return caught
+
+
+def record(epoch: int, value: float | None = 0.5) -> dict[str, Any]:
+    return {"epoch": epoch} | dict.fromkeys(("train_loss", "test_loss", "train_acc", "test_acc"), value)
+
+
+def captions(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes if axes.images]
+
+
+def test_a_failed_drawing_leaves_the_old_picture_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "curves.png"
+    plots.curves([record(1)], path, title="t")
+    old = path.read_bytes()
+
+    def fail_halfway(self: Figure, target: Path, **options: Any) -> None:
+        target.write_bytes(old[:100])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Figure, "savefig", fail_halfway)
+    with pytest.raises(OSError, match="no space left"):
+        plots.curves([record(1), record(2)], path, title="t")
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_leaves_a_gap(tmp_path: Path, drawn: DRAWN, value: float | None):
+    plots.curves([record(1), record(2, value), record(3)], tmp_path, title="t")
+    for axes in drawn[0][0].axes:
+        for line in axes.lines:
+            np.testing.assert_array_equal(line.get_ydata(), [0.5, np.nan, 0.5])
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_a_run_without_any_number_still_makes_a_picture(tmp_path: Path, value: float | None):
+    plots.curves([record(1, value), record(2, value)], tmp_path / "a.png", title="t")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.format == "PNG"
+        picture.load()
+
+
+def test_curves_show_the_records(tmp_path: Path, drawn: DRAWN):
+    names = ("train_loss", "test_loss", "train_acc", "test_acc")
+    rows = [{"epoch": e, **{name: e + i / 10 for i, name in enumerate(names)}} for e in (3, 4, 5)]
+    plots.curves(rows, tmp_path, title="t")
+    lines = [line for axes in drawn[0][0].axes for line in axes.lines]
+    assert [line.get_label() for line in lines] == ["train", "test", "train", "test"]
+    for line, name in zip(lines, names, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [3, 4, 5])
+        np.testing.assert_array_equal(line.get_ydata(), [row[name] for row in rows])
+
+
+def test_confusion_shows_every_count(tmp_path: Path, drawn: DRAWN):
+    matrix = np.array([[1200, 3, 0], [0, 0, 0], [5, 6, 7]])
+    plots.confusion(matrix, ("a", "b", "c"), tmp_path, title="t")
+    figure, title = drawn[0]
+    axes = figure.axes[0]
+    counts = {text.get_position(): int(text.get_text()) for text in axes.texts}
+    assert counts == {(column, row): count for (row, column), count in np.ndenumerate(matrix)}
+    assert "14 of 1,221" in title
+    shares = np.array([[1200 / 1203, 3 / 1203, 0], [0, 0, 0], [5 / 18, 6 / 18, 7 / 18]])
+    np.testing.assert_allclose(axes.images[0].get_array(), shares)
+
+
+def test_mistakes_shows_only_errors_the_most_confident_first(tmp_path: Path, drawn: DRAWN):
+    """Against a loop; each picture has its number as its colour."""
+    rng = np.random.default_rng(0)
+    pictures = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    labels = rng.integers(0, 3, 60)
+    probabilities = rng.dirichlet(np.ones(3), 60)
+    plots.mistakes(pictures, labels, probabilities, "abc", tmp_path, title="t", count=10)
+
+    wrong = [i for i in range(60) if probabilities[i].argmax() != labels[i]]
+    wrong.sort(key=lambda i: -probabilities[i].max())
+    figure, title = drawn[0]
+    shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes if axes.images]
+    assert len(wrong) > 10
+    assert shown == wrong[:10]
+    assert captions(figure) == [
+        f"{'abc'[labels[i]]} →\n{'abc'[probabilities[i].argmax()]} {probabilities[i].max():.0%}"
+        for i in wrong[:10]
+    ]
+    assert f"10 of {len(wrong)} mistakes" in title
+
+
+def test_predictions_says_how_many_are_not_shown(tmp_path: Path, drawn: DRAWN):
+    for count in (64, 70):
+        plots.predictions([PICTURE] * count, [str(i) for i in range(count)], tmp_path, title="t")
+    (whole, whole_title), (cut, cut_title) = drawn
+    assert captions(whole) == captions(cut) == [str(i) for i in range(64)]
+    assert whole_title == "t"
+    assert "6 more are not shown" in cut_title
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", [r"$\foo$.png", "a$5_b$6.png", "日本.png", "two\nlines", ""])
+def test_any_text_can_be_drawn(tmp_path: Path, text: str):
+    """Neither mathematics nor a missing glyph: file and class names are text."""
+    plots.predictions([PICTURE], [text], tmp_path / "grid.png", title=text)
+    plots.confusion(np.eye(2, dtype=int), (text, "b"), tmp_path / "confusion.png", title=text)
+    assert len(list(tmp_path.iterdir())) == 2
