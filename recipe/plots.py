@@ -7,7 +7,7 @@ import os
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -50,7 +50,9 @@ def curves(
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, records, "loss")
     _curves(accuracy, records, "acc")
-    loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
+    # After a short first epoch the running statistics lag: its test loss can be a thousand times the last.
+    loss.set(ylabel="loss (nats, log scale)", yscale="log")
+    loss.yaxis.set_major_formatter("{x:g}")
     accuracy.set(ylabel="accuracy")
     for axes in (loss, accuracy):
         _mark(axes, lr_drops)
@@ -67,7 +69,7 @@ def confusion(
 
     numbered = len(class_names) <= MOST_NUMBERED_CLASSES
     side = 8.0 if numbered else 13.0
-    figure = _figure(side, side * 0.9)
+    figure = _figure(side, side * 0.9, "compressed")  # the title and the scale stay close to the square
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # A good network errs in a few per cent of a class, which would be as good as white on a linear scale.
@@ -146,7 +148,8 @@ def _curves(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) -> None:
     for part, colour in (("train", TRAIN), ("test", TEST)):
         values = [_number(record[f"{part}_{key}"]) for record in records]
         axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.6, label=part)
-    axes.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+    # epoch 1 lasts from 0 to 1, where its values stand
+    axes.set(xlabel="epoch", xlim=(epochs[0] - 1, epochs[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
     if math.isfinite(values[-1]):  # the test set's, in the margin, where no curve can cross it
@@ -164,7 +167,7 @@ def _mark(axes: Axes, lr_drops: Sequence[tuple[float, str]]) -> None:
     """Draw a vertical line at each drop that lies within the axes, labelled above, clear of the curves."""
     start, end = axes.get_xlim()
     for position, label in lr_drops:
-        if start <= position <= end:
+        if start < position < end:
             axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
             axes.annotate(
                 label,
@@ -203,10 +206,12 @@ def _number(value: float | None) -> float:
     return value if value is not None and math.isfinite(value) else math.nan
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(
+    width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="compressed")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _save(figure: Figure, path: str | os.PathLike[str], title: str) -> None:
