@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAIN, TEST, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito: told apart by colour-blind eyes
+# Losses that span more than this go on a log scale. After a short first epoch the running statistics
+# lag, and its test loss can be a thousand times the last.
+LOG_ABOVE = 20
 MOST_EPOCHS_WITH_DOTS = 20
 MOST_PREDICTIONS = 64
 MOST_NUMBERED_CLASSES = 20
@@ -50,9 +53,13 @@ def curves(
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, records, "loss")
     _curves(accuracy, records, "acc")
-    # After a short first epoch the running statistics lag: its test loss can be a thousand times the last.
-    loss.set(ylabel="loss (nats, log scale)", yscale="log")
-    loss.yaxis.set_major_formatter("{x:g}")
+    losses = [_number(record[key]) for record in records for key in ("train_loss", "test_loss")]
+    positive = [value for value in losses if value > 0]
+    if positive and max(positive) > LOG_ABOVE * min(positive):
+        loss.set(ylabel="loss (nats, log scale)", yscale="log")
+        loss.yaxis.set_major_formatter("{x:g}")
+    else:
+        loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
     accuracy.set(ylabel="accuracy")
     for axes in (loss, accuracy):
         _mark(axes, lr_drops)
