@@ -77,7 +77,7 @@ def load_data(config: Any) -> tuple[Any, str]:
         return data.load(name, config.data.dir, download=config.data.download), ""
     except DatasetUnavailable as error:
         if config.data.fallback == "none":
-            raise UserError(f"{error} {data.how_to_get(name)}") from error
+            raise UserError(f"{error}\n{data.how_to_get(name)}") from error
         become_digits(config)
         return data.load("digits"), fallback_notice(name, str(error), data.how_to_get(name))
 

@@ -62,7 +62,8 @@ def curves(
         loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
     accuracy.set(ylabel="accuracy")
     for axes in (loss, accuracy):
-        _mark(axes, lr_drops)
+        # a drop at the very end of the last epoch has lifted nothing yet
+        _mark(axes, [drop for drop in lr_drops if drop[0] < records[-1]["epoch"]])
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, title)
 

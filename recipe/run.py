@@ -56,7 +56,8 @@ class Run:
         if newest:
             self._trainer.restore(newest)
         self._last_save = self._last_curves = time.monotonic()
-        self._stop = self._evaluating = False
+        self._start_step = self._trainer.step
+        self._stop = self._evaluating = self._warned = False
         # An epoch whose steps are done, but whose sums are still there, was stopped before its evaluation.
         unfinished = self._trainer.sums().steps > 0
         self._first_epoch = (self._trainer.step - int(unfinished)) // self._steps_per_epoch
@@ -124,12 +125,10 @@ class Run:
             config.log.seconds,
         )
         with contextlib.closing(progress):
-            first_step = trainer.step
             while trainer.step < end:
                 trainer.train_step()
                 progress.update(trainer.recent_sums, trainer.learning_rate(trainer.step - 1), self.say)
-                if trainer.step == first_step + WARN_AFTER_STEPS and epoch == self._first_epoch:
-                    self._warn_if_slow(progress.images_per_second())
+                self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
                 self._stop_if_asked()
             sums = trainer.sums()
@@ -183,8 +182,12 @@ class Run:
         return evaluate(logits, self._data.test_labels)
 
     def _warn_if_slow(self, images_per_second: float) -> None:
-        steps = self._schedule.total - self._trainer.step
-        seconds = steps * self._config.batch_size / max(images_per_second, 1e-9)
+        """Once there is a speed after 20 steps, tell what a long run on a CPU will take; once."""
+        step = self._trainer.step
+        if self._warned or step < self._start_step + WARN_AFTER_STEPS or not images_per_second:
+            return
+        self._warned = True
+        seconds = (self._schedule.total - step) * self._config.batch_size / images_per_second
         if self._trainer.on_cpu and seconds > WARN_ABOVE_SECONDS:
             self.say(
                 f"This CPU will need about {duration(seconds)} for the whole run ({images_per_second:.0f} "

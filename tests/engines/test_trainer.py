@@ -200,6 +200,21 @@ def test_both_engines_walk_the_same_path_in_float64(
         np.testing.assert_allclose(our["train_loss"], their["train_loss"], rtol=1e-10)
 
 
+def test_a_run_of_hours_says_so_after_20_steps(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for epochs, warned in ((10, False), (10**6, True)):
+        config.epochs = epochs
+        run = make_run(engine, config, data, tmp_path / str(epochs))
+        interrupt_after(run, 21)
+        with pytest.raises(Interrupted):
+            run.train()
+        # the epoch's other lines come between, so the warning is looked for anywhere
+        output = capsys.readouterr().out
+        assert ("This CPU will need about" in output) == warned
+        assert ("r18.py:digits" in output) == warned
+
+
 def test_a_diverged_run_says_so_and_keeps_its_checkpoint(
     engine: Any, config: Any, data: Dataset, tmp_path: Path
 ):

@@ -87,10 +87,20 @@ def test_deep_grey_keeps_its_range(tmp_path: Path):
         np.testing.assert_array_equal(images.load(path, 3), expected, err_msg=path.name)
 
 
-def test_values_that_are_no_number_are_black(tmp_path: Path):
-    values = np.array([[np.nan, np.inf], [-np.inf, 1]], np.float32)
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(32768, np.uint16), (32768, np.int32), (0.5, np.float32), (128, np.float32)]
+)
+def test_a_dim_picture_stays_dim(tmp_path: Path, value: float, dtype: type):
+    """No picture is stretched to its own brightest pixel."""
+    Image.fromarray(np.full((4, 4), value, dtype)).save(tmp_path / "a.tiff")
+    assert (images.load(tmp_path / "a.tiff", 4) == 128).all()
+
+
+def test_values_that_are_no_brightness_are_black(tmp_path: Path):
+    values = np.array([[np.nan, np.inf, -1], [-np.inf, 1, 0]], np.float32).repeat([2, 1], axis=0)
     Image.fromarray(values).save(tmp_path / "a.tiff")
-    np.testing.assert_array_equal(images.load(tmp_path / "a.tiff", 2)[..., 0], [[0, 0], [0, 255]])
+    expected = [[0, 0, 0], [0, 0, 0], [0, 255, 0]]
+    np.testing.assert_array_equal(images.load(tmp_path / "a.tiff", 3)[..., 0], expected)
 
 
 def test_black_and_white_has_no_grey(tmp_path: Path):
@@ -168,6 +178,13 @@ def test_a_thin_line_still_makes_a_square(tmp_path: Path, width: int, height: in
     assert max(images.load_original(tmp_path / "a.png", 64).shape[:2]) == 64
 
 
+def test_find_sorts_whatever_the_file_system_says(tmp_path: Path):
+    names = [f"{i:02}.png" for i in RNG.permutation(50)]
+    for name in names:
+        (tmp_path / name).touch()
+    assert images.find([str(tmp_path)]) == [tmp_path / name for name in sorted(names)]
+
+
 def test_what_is_no_picture_of_its_own_is_passed_over_in_folders(tmp_path: Path):
     for name in ("a.png", "._a.png", "paper.pdf", "film.mpg"):
         (tmp_path / name).touch()
@@ -238,7 +255,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
 def test_lr_drops_are_marked_where_they_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     caught = figures(monkeypatch)
     records = [record(epoch) for epoch in range(1, 9)]
-    plots.curves(records, tmp_path, title="t", lr_drops=[(4, "lr ×0.1"), (6, "lr ×0.1"), (12, "lr ×0.1")])
+    plots.curves(records, tmp_path, title="t", lr_drops=[(i, "lr ×0.1") for i in (4, 6, 8, 12)])
     for axes in caught[0][0].axes:
         lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
         assert lines == [4, 6]

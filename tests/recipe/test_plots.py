@@ -56,6 +56,12 @@ def test_what_is_no_number_leaves_a_gap(tmp_path: Path, drawn: DRAWN, value: flo
     for axes in drawn[0][0].axes:
         for line in axes.lines:
             np.testing.assert_array_equal(line.get_ydata(), [0.5, np.nan, 0.5])
+        assert [text.get_text() for text in axes.texts] == ["test\n0.500"]
+
+
+def test_a_last_value_that_is_no_number_has_no_label(tmp_path: Path, drawn: DRAWN):
+    plots.curves([record(1), record(2, None)], tmp_path, title="t")
+    assert not any(axes.texts for axes in drawn[0][0].axes)
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
@@ -114,6 +120,7 @@ def test_predictions_says_how_many_are_not_shown(tmp_path: Path, drawn: DRAWN):
     for count in (64, 70):
         plots.predictions([PICTURE] * count, [str(i) for i in range(count)], tmp_path, title="t")
     (whole, whole_title), (cut, cut_title) = drawn
+    assert len(whole.axes) == len(cut.axes) == 64
     assert captions(whole) == captions(cut) == [str(i) for i in range(64)]
     assert whole_title == "t"
     assert "6 more are not shown" in cut_title
