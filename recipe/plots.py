@@ -61,9 +61,10 @@ def curves(
     else:
         loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
     accuracy.set(ylabel="accuracy")
+    # a drop at the very end of the last epoch has lifted nothing yet
+    start, end = records[0]["epoch"] - 1, records[-1]["epoch"]
     for axes in (loss, accuracy):
-        # a drop at the very end of the last epoch has lifted nothing yet
-        _mark(axes, [drop for drop in lr_drops if drop[0] < records[-1]["epoch"]])
+        _mark(axes, [drop for drop in lr_drops if start < drop[0] < end])
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, title)
 
@@ -172,21 +173,19 @@ def _curves(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) -> None:
 
 
 def _mark(axes: Axes, lr_drops: Sequence[tuple[float, str]]) -> None:
-    """Draw a vertical line at each drop that lies within the axes, labelled above, clear of the curves."""
-    start, end = axes.get_xlim()
+    """Draw a vertical line at each drop, labelled above the axes, clear of the curves."""
     for position, label in lr_drops:
-        if start < position < end:
-            axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
-            axes.annotate(
-                label,
-                (position, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=GREY,
-            )
+        axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+        axes.annotate(
+            label,
+            (position, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=GREY,
+        )
 
 
 def _grid(

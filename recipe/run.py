@@ -96,8 +96,9 @@ class Run:
         )
         self.say(f"{config.model.arch}, {config.precision}, seed {config.seed}; {self._trainer.runtime}")
         done = f"; going on at step {step}" if step else ""
+        epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
         self.say(
-            f"{config.epochs} epoch(s) of {self._steps_per_epoch} steps, {config.batch_size} images each, "
+            f"{epochs} of {self._steps_per_epoch} steps with {config.batch_size} images each, "
             f"in {self._workdir}{done}"
         )
 

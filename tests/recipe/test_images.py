@@ -278,3 +278,27 @@ def test_mistakes_are_the_most_confident_errors(monkeypatch: pytest.MonkeyPatch,
 def test_plots_load_matplotlib_only_to_draw():
     program = "import sys, recipe.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.ppm", b"P6 0 0 255\n"), ("a.gif", b"GIF89a" + bytes(7) + b";")]
+)
+def test_a_picture_without_pixels_is_named(tmp_path: Path, name: str, data: bytes):
+    (tmp_path / name).write_bytes(data)
+    for load in (images.load, images.load_original):
+        with pytest.raises(UserError, match=name):
+            load(tmp_path / name, 32)
+
+
+def test_a_reason_is_given_without_the_path_again(tmp_path: Path):
+    for path in (tmp_path / "absent.png", tmp_path):
+        with pytest.raises(UserError) as error:
+            images.load(path, 32)
+        assert str(error.value).count(str(path)) == 1
+
+
+def test_scaling_down_is_antialiased(tmp_path: Path):
+    """A chessboard of single pixels becomes an even grey; picked pixels would be black or white."""
+    board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "a.png")
+    np.testing.assert_allclose(images.load(tmp_path / "a.png", 32), 127.5, atol=3)

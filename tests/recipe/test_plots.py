@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from recipe import plots
@@ -133,3 +135,104 @@ def test_any_text_can_be_drawn(tmp_path: Path, text: str):
     plots.predictions([PICTURE], [text], tmp_path / "grid.png", title=text)
     plots.confusion(np.eye(2, dtype=int), (text, "b"), tmp_path / "confusion.png", title=text)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def layout(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> Figure:
+    """The figure as it was written, with everything in its final place."""
+    written: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, target, **options: written.append(self))
+    draw()
+    return written[0]
+
+
+def test_grid_cells_keep_their_size_and_captions_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pictures of very different shapes fill their cells' width or height, whatever their neighbours."""
+    sizes = [(160, 90), (60, 160), (160, 160), (20, 160), (160, 12), (32, 32), (3, 2)] * 3
+    pictures = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    texts = [f"IMG_20260117_{i}_from_a_phone_camera.jpeg\naquarium_fish 100%" for i in range(len(sizes))]
+    path = tmp_path / "a.png"
+    figure = layout(monkeypatch, lambda: plots.predictions(pictures, texts, path, title="t"))
+    cells = [axes for axes in figure.axes if axes.images]
+    assert len(cells) == len(sizes)
+    for axes in cells:
+        box = axes.get_window_extent()
+        assert max(box.width, box.height) > figure.dpi  # more than an inch
+    titles = [axes.title.get_window_extent() for axes in cells]
+    assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[:i])
+    assert all(figure.bbox.contains(*title.min) and figure.bbox.contains(*title.max) for title in titles)
+
+
+@pytest.mark.parametrize("count", [1, 3, 9, 13])
+def test_a_grid_has_no_row_that_is_much_shorter_than_the_others(tmp_path: Path, drawn: DRAWN, count: int):
+    plots.predictions([PICTURE] * count, ["a"] * count, tmp_path, title="t")
+    figure = drawn[0][0]
+    assert sum(bool(axes.images) for axes in figure.axes) == count
+    rows = figure.axes[0].get_gridspec().nrows
+    assert rows == -(-count // 8)
+    assert len(figure.axes) - count < rows
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 200])
+def test_curves_texts_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int):
+    rows = [record(epoch, 1 / epoch) for epoch in range(1, epochs + 1)]
+    drops = [(epochs / 2, "lr ×0.1"), (epochs * 3 / 4, "lr ×0.1")]
+    path = tmp_path / "a.png"
+    figure = layout(monkeypatch, lambda: plots.curves(rows, path, title="ResNet18", lr_drops=drops))
+    texts = [text for text in figure.texts if text.get_text()]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) == 1 + 2 * (2 + 1 + 2)  # the title; per panel two drops, the last value, two labels
+    # neither each other, nor the tick labels of the y axes, nor the inside, where the curves are
+    for axes in figure.axes:
+        bottom, top = axes.get_ylim()  # ticks beyond them exist, but are not drawn
+        ticks = [label for label in axes.get_yticklabels() if bottom <= label.get_position()[1] <= top]
+        boxes += [axes.get_window_extent(), *(label.get_window_extent() for label in ticks)]
+    outside = boxes[: len(texts)]
+    assert not any(a.overlaps(b) for i, a in enumerate(outside) for b in boxes[i + 1 :])
+
+
+def test_a_single_epoch_shows_the_drops_within_it(tmp_path: Path, drawn: DRAWN):
+    drops = [(0.5, "lr ×0.1"), (0.75, "lr ×0.1"), (1.0, "lr ×0.1"), (2.0, "lr ×0.1")]
+    plots.curves([record(1)], tmp_path, title="t", lr_drops=drops)
+    for axes in drawn[0][0].axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [0.5, 0.75]
+        assert axes.get_xlim()[0] < 0.5
+        assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def test_no_record_draws_nothing(tmp_path: Path):
+    plots.curves([], tmp_path / "a.png", title="t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_faultless_network_gets_a_picture_that_says_so(tmp_path: Path, drawn: DRAWN):
+    plots.mistakes(
+        np.stack([PICTURE] * 3), np.array([0, 1, 1]), np.eye(2)[[0, 1, 1]], "ab", tmp_path, title="t"
+    )
+    assert [text.get_text() for text in drawn[0][0].texts] == ["no mistake in 3 images"]
+
+
+def test_a_hundred_classes_have_no_numbers_but_every_name(tmp_path: Path, drawn: DRAWN):
+    names = [f"class {i}" for i in range(100)]
+    plots.confusion(np.eye(100, dtype=int), names, tmp_path, title="t")
+    axes = drawn[0][0].axes[0]
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+
+
+def test_a_file_name_that_is_not_utf8_can_be_drawn(tmp_path: Path):
+    plots.predictions(
+        [PICTURE], [b"caf\xe9.png".decode("utf-8", "surrogateescape")], tmp_path / "a.png", title="t"
+    )
+    assert (tmp_path / "a.png").exists()
+
+
+def test_a_long_title_is_wrapped_into_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    title = "resnet18 trained on a dataset with quite a long name " * 3
+    figure = layout(monkeypatch, lambda: plots.predictions([PICTURE], ["a"], tmp_path / "a.png", title=title))
+    (text,) = figure.findobj(lambda artist: isinstance(artist, Text) and "resnet18" in artist.get_text())
+    box = text.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width

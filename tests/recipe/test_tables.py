@@ -74,3 +74,30 @@ def test_table_stands_in_columns():
         "a.png          cat 81.2%   dog 18.8%",
         "long name.png  dog 100.0%  cat 0.0%",
     ]
+
+
+def test_per_class_against_a_count_by_hand():
+    """A class without examples has no accuracy; the last line sums up."""
+    labels = np.array([0, 0, 0, 0, 2, 2, 1])
+    predictions = np.array([0, 2, 2, 1, 2, 2, 0])
+    assert tables.per_class(labels, predictions, ["cat", "automobile", "dog", "ship"]).splitlines() == [
+        "class        count  correct  accuracy  most confused with",
+        "cat              4        1    0.2500  dog (2)",
+        "automobile       1        0    0.0000  cat (1)",
+        "dog              2        2    1.0000  –",
+        "ship             0        0         –  –",
+        "all              7        3    0.4286",
+    ]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_a_file_name_that_is_not_utf8_can_be_printed(output: str):
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")  # as Python reads it from the file system
+    assert "caf?.png" in tables.predictions([name], TOPS[:1], output).encode().decode()
+
+
+@pytest.mark.parametrize(
+    ("output", "text"), [("table", ""), ("json", "[]"), ("csv", "image,rank,class,probability")]
+)
+def test_no_image_is_no_error(output: str, text: str):
+    assert tables.predictions([], [], output) == text
