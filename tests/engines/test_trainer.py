@@ -103,7 +103,9 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 
 
 def test_a_finished_run_only_evaluates(engine: Any, config: Any, data: Dataset, tmp_path: Path):
-    first = make_run(engine, config, data, tmp_path).train()
+    run = make_run(engine, config, data, tmp_path)
+    first = run.train()
+    assert run._trainer.sums() == (0, 0, 0)  # every epoch counts for itself
     before = final_state(engine, tmp_path)
     second = make_run(engine, config, data, tmp_path).train()
     assert (first.loss, first.correct) == (second.loss, second.correct)

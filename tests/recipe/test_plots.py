@@ -201,6 +201,13 @@ def test_a_single_epoch_shows_the_drops_within_it(tmp_path: Path, drawn: DRAWN):
         assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
+def test_drops_before_the_first_record_are_not_marked(tmp_path: Path, drawn: DRAWN):
+    """The log of a run's first epochs may be lost."""
+    plots.curves([record(5), record(6)], tmp_path, title="t", lr_drops=[(2, "lr ×0.1"), (4.5, "lr ×0.1")])
+    for axes in drawn[0][0].axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [4.5]
+
+
 def test_no_record_draws_nothing(tmp_path: Path):
     plots.curves([], tmp_path / "a.png", title="t")
     assert not list(tmp_path.iterdir())
