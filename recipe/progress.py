@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from recipe.engine import Sums
+from recipe.engine import Trainer
 
 BAR_SECONDS = 0.2  # between two looks at the sums
 
@@ -36,8 +36,8 @@ class Progress:
             return 0.0
         return (self._done - self._start_step) * self._batch_size / (time.monotonic() - self._start)
 
-    def update(self, recent: Callable[[], Sums], lr: float, say: Callable[[str], None]) -> None:
-        """Count one step; show the sums when it is time to."""
+    def update(self, trainer: Trainer, say: Callable[[str], None]) -> None:
+        """Count one step; only when it is time to show them, ask for the sums and the learning rate."""
         self._done += 1
         now = time.monotonic()
         if self._start is None:
@@ -48,7 +48,7 @@ class Progress:
         if not seconds or now - self._last_shown < seconds:
             return
         self._last_shown = now
-        sums = recent()
+        sums, lr = trainer.recent_sums(), trainer.learning_rate(trainer.step - 1)
         seen = max(sums.steps, 1)
         loss, accuracy = sums.loss / seen, sums.correct / (seen * self._batch_size)
         rate = self.images_per_second()

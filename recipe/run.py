@@ -128,7 +128,7 @@ class Run:
         with contextlib.closing(progress):
             while trainer.step < end:
                 trainer.train_step()
-                progress.update(trainer.recent_sums, trainer.learning_rate(trainer.step - 1), self.say)
+                progress.update(trainer, self.say)
                 self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
                 self._stop_if_asked()
