@@ -43,8 +43,8 @@ def default() -> ConfigDict:
     config.data.fallback = "digits"  # digits | none: train on these, loudly, when CIFAR can't be had
 
     config.model = ConfigDict()
-    config.model.arch = "resnet18"  # resnet18 34 50 101 152, or the thin resnet20 32 44 56 110
-    config.model.stem = "cifar"  # cifar (3×3, stride 1) | imagenet (7×7, stride 2, max-pool)
+    config.model.arch = "resnet18"  # resnet18 34 50 101 152, the thin resnet20 32 44 56 110, 20b …
+    config.model.stem = "cifar"  # cifar (3×3) | cifar_pool (and max-pool) | imagenet (7×7/2, max-pool)
     config.model.width = 0  # channels of the first stage; 0 is the architecture's own (64; thin: 16)
 
     config.augment = ConfigDict()

@@ -12,10 +12,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flax_resnet.naming import dotted, leaves
+from recipe import integrity
 from recipe.checkpoints import BEST, FOLDER, LATEST, unreadable
 from recipe.errors import UserError
 
 Tree = dict[str, Any]
+SUFFIX = ""  # a checkpoint is a folder
 
 
 class CheckpointWriter:
@@ -35,7 +38,7 @@ class CheckpointWriter:
             for kind in (LATEST, BEST)
         }
 
-    def save(self, kind: str, step: int, tree: Tree) -> None:
+    def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
         """Start saving, unless this step is saved already.
 
         The arrays are copied first, since the next training step reuses their memory.
@@ -44,8 +47,7 @@ class CheckpointWriter:
         if step in manager.all_steps():
             return
         arrays = jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(self._record))
-        manager.save(step, args=args, force=True)
+        manager.save(step, args=_items({**self._record, "progress": progress}, arrays), force=True)
 
     def wait(self) -> None:
         """Return when everything is on disk."""
@@ -59,6 +61,15 @@ class CheckpointWriter:
             manager.close()
 
 
+def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
+    """Write one checkpoint to `path`, which must not exist, as a run's writer would."""
+    handler = ocp.CompositeCheckpointHandler(
+        state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
+    )
+    with ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(path.absolute(), args=_items(record, tree))
+
+
 def read(path: Path) -> tuple[dict[str, Any], Tree]:
     """Return a checkpoint's record and its state as NumPy arrays, whatever devices wrote it.
 
@@ -67,7 +78,8 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
     """
     if path.is_file():
         raise UserError(
-            f"{path} is a file, but JAX checkpoints are folders; for a PyTorch one add --config.engine=torch"
+            f"{path} is a file, but JAX checkpoints are folders; a PyTorch one needs --config.engine=torch, "
+            f"or to be converted: python -m parity convert {path} {path.with_suffix('')}"
         )
     handler = ocp.CompositeCheckpointHandler(
         state=ocp.PyTreeCheckpointHandler(), record=ocp.JsonCheckpointHandler()
@@ -84,7 +96,21 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
             )
     except Exception as error:  # orbax and tensorstore raise many types for a damaged folder
         raise unreadable(path, error) from error
-    return restored["record"], restored["state"]
+    return integrity.check(restored["record"], _digests(restored["state"]), path), restored["state"]
+
+
+def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:
+    sealed = integrity.seal(record, _digests(tree))
+    return ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(sealed))
+
+
+def _digests(tree: Tree) -> dict[str, str]:
+    return {
+        dotted(path): integrity.digest(
+            leaf.dtype.name, leaf.shape, np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+        )
+        for path, leaf in leaves(tree)
+    }
 
 
 class _PatientLoop(asyncio.SelectorEventLoop):

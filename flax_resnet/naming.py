@@ -30,9 +30,14 @@ def nest(flat: Mapping[tuple[Any, ...], Any]) -> dict[Any, Any]:
     return tree
 
 
+def dotted(path: tuple[Any, ...]) -> str:
+    """("layer1", 0, "conv1", "kernel") → "layer1.0.conv1.kernel"."""
+    return ".".join(map(str, path))
+
+
 def torch_key(path: tuple[Any, ...]) -> str:
     """("layer1", 0, "conv1", "kernel") → "layer1.0.conv1.weight"."""
-    return ".".join(map(str, (*path[:-1], LEAVES[path[-1]])))
+    return dotted((*path[:-1], LEAVES[path[-1]]))
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

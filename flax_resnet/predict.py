@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_resnet.checkpoint import read
+from flax_resnet.checkpoint import SUFFIX, read
 from flax_resnet.steps import make_eval_step
 from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
 from recipe import checkpoints
@@ -77,7 +77,7 @@ class Predictor:
 def load(path: str, *, precision: str, batch_size: int) -> tuple[ModelDescription, Predictor]:
     """Load a checkpoint; architecture, classes and normalisation come from it."""
     set_up(precision)
-    found = checkpoints.find(path)
+    found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)
     description = checkpoints.described(record, found)
     _, *templates = abstract_model(description, precision)

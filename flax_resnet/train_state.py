@@ -11,10 +11,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flax_resnet.model import ResNet
-from flax_resnet.naming import leaves, nest, to_flax_layout, torch_key, torch_shape
-from recipe import initial_weights
+from flax_resnet.naming import dotted, leaves, nest, to_flax_layout, torch_key, torch_shape
+from recipe import bijection, initial_weights
 from recipe.architectures import ModelDescription
-from recipe.errors import UserError
 
 Tree = dict[Any, Any]  # nested dicts of arrays, keyed as the model's attributes
 
@@ -80,25 +79,27 @@ def initial_state(
 def to_saved(state: TrainState) -> Tree:
     """Return the state as plain nested dicts with string keys, free of framework objects."""
     return {
-        "step": state.step,
         "params": _string_keys(state.params),
         "batch_stats": _string_keys(state.batch_stats),
         "momentum": _string_keys(optax.tree_utils.tree_get(state.opt_state, "trace")),
     }
 
 
-def from_saved(saved: Tree, state: TrainState) -> TrainState:
+def from_saved(saved: Tree, step: int, state: TrainState) -> TrainState:
     """Put saved arrays into a state of the same network; the inverse of `to_saved`.
+
+    A PyTorch run has no momentum before its first step, nor has what was converted from it: it is zero.
 
     Raises:
       UserError: if an array is missing, left over, or of another shape.
     """
-    step = jnp.asarray(saved["step"], jnp.int32)
     params = fit(saved["params"], state.params)
-    momentum = fit(saved["momentum"], state.params)
-    # a count of its own: the step donates every buffer, and none may be donated twice
-    opt_state = optax.tree_utils.tree_set(state.opt_state, trace=momentum, count=jnp.copy(step))
-    return TrainState(step, params, fit(saved["batch_stats"], state.batch_stats), opt_state)
+    batch_stats = fit(saved["batch_stats"], state.batch_stats)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    momentum = fit(saved["momentum"], state.params) if "momentum" in saved else zeros
+    # step and count are arrays of their own: the step donates every buffer, and none may be donated twice
+    opt_state = optax.tree_utils.tree_set(state.opt_state, trace=momentum, count=jnp.asarray(step, jnp.int32))
+    return TrainState(jnp.asarray(step, jnp.int32), params, batch_stats, opt_state)
 
 
 def fit(saved: Tree, template: Tree) -> Tree:
@@ -111,18 +112,10 @@ def fit(saved: Tree, template: Tree) -> Tree:
     Raises:
       UserError: if an array is missing, left over, or of another shape; names all of them.
     """
-    arrays = dict(leaves(saved))
-    wanted = {tuple(map(str, path)): (path, leaf) for path, leaf in leaves(template)}
-    problems = [f"missing {'.'.join(path)}" for path in wanted if path not in arrays]
-    problems += [f"unexpected {'.'.join(path)}" for path in arrays if path not in wanted]
-    problems += [
-        f"{'.'.join(path)} has shape {arrays[path].shape} instead of {leaf.shape}"
-        for path, (_, leaf) in wanted.items()
-        if path in arrays and arrays[path].shape != leaf.shape
-    ]
-    if problems:
-        raise UserError(f"the checkpoint does not fit the network: {'; '.join(problems)}")
-    return nest({path: jnp.asarray(arrays[key], leaf.dtype) for key, (path, leaf) in wanted.items()})
+    arrays = {dotted(path): leaf for path, leaf in leaves(saved)}
+    wanted = {dotted(path): leaf for path, leaf in leaves(template)}
+    bijection.check({k: v.shape for k, v in arrays.items()}, {k: v.shape for k, v in wanted.items()})
+    return nest({path: jnp.asarray(arrays[dotted(path)], leaf.dtype) for path, leaf in leaves(template)})
 
 
 def _string_keys(tree: Tree) -> Tree:

@@ -10,9 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
-from flax_resnet.checkpoint import CheckpointWriter, read
+from flax_resnet.checkpoint import SUFFIX, CheckpointWriter, read
 from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table, runtime, set_up
 from flax_resnet.steps import Metrics, make_eval_step, make_planned_step, make_train_step
@@ -35,6 +34,7 @@ class Trainer:
     ):
         set_up(config.precision)
         self.runtime = runtime()
+        self.checkpoint_suffix = SUFFIX
         self.on_cpu = jax.default_backend() == "cpu"
         graphdef, params, batch_stats = abstract_model(description, config.precision)
         optimizer = make_optimizer(config.optimizer, schedule)
@@ -80,7 +80,7 @@ class Trainer:
 
     def reset_sums(self) -> None:
         """Start a new epoch's sums."""
-        self._set_sums({"loss": 0.0, "correct": 0, "steps": 0})
+        self._set_sums(Sums(loss=0.0, correct=0, steps=0))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 images (N, H, W, 3) to logits (N, classes) in eval mode."""
@@ -92,7 +92,8 @@ class Trainer:
 
     def save(self, kind: str) -> None:
         """Start saving a checkpoint as "latest" or "best"."""
-        self._writer.save(kind, self.step, {**to_saved(self.state), "sums": self._sums[-1]})
+        progress = checkpoints.progress(self.step, self.sums())
+        self._writer.save(kind, self.step, to_saved(self.state), progress)
 
     def wait_for_checkpoints(self) -> None:
         """Return when everything is on disk."""
@@ -100,18 +101,17 @@ class Trainer:
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same run."""
-        _, saved = read(path)
-        self.state = from_saved(saved, self.state)
-        self.step = int(saved["step"])
-        self._set_sums(saved["sums"])
+        record, saved = read(path)
+        self.step, sums = checkpoints.progressed(record, path)
+        self.state = from_saved(saved, self.step, self.state)
+        self._set_sums(sums)
 
-    def _set_sums(self, values: dict[str, Any]) -> None:
-        dtypes: dict[str, DTypeLike] = {
-            "loss": self._data["table"].dtype,
-            "correct": jnp.int32,
-            "steps": jnp.int32,
+    def _set_sums(self, values: Sums) -> None:
+        sums: Metrics = {
+            "loss": jnp.asarray(values.loss, self._data["table"].dtype),
+            "correct": jnp.asarray(values.correct, jnp.int32),
+            "steps": jnp.asarray(values.steps, jnp.int32),
         }
-        sums: Metrics = {name: jnp.asarray(values[name], dtype) for name, dtype in dtypes.items()}
         self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
 
 

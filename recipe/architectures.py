@@ -38,9 +38,15 @@ ARCHITECTURES = {
     "resnet44": Architecture("basic", (7, 7, 7), 16, "pad"),
     "resnet56": Architecture("basic", (9, 9, 9), 16, "pad"),
     "resnet110": Architecture("basic", (18, 18, 18), 16, "pad"),
+    # the thin ones with a convolution in the shortcut, option B of the paper
+    "resnet20b": Architecture("basic", (3, 3, 3), 16, "conv"),
+    "resnet32b": Architecture("basic", (5, 5, 5), 16, "conv"),
+    "resnet44b": Architecture("basic", (7, 7, 7), 16, "conv"),
+    "resnet56b": Architecture("basic", (9, 9, 9), 16, "conv"),
 }
 STEMS = {
     "cifar": Stem(kernel=3, stride=1, max_pool=False),
+    "cifar_pool": Stem(kernel=3, stride=1, max_pool=True),
     "imagenet": Stem(kernel=7, stride=2, max_pool=True),
 }
 EXPANSION = {"basic": 1, "bottleneck": 4}

@@ -2,6 +2,9 @@
 
 <workdir>/checkpoints/latest/<step>   the newest, to go on from
 <workdir>/checkpoints/best/<step>     the one with the highest test accuracy
+
+The record is JSON: {"model": ModelDescription, "config": the run's config, "progress": {"step", "sums"}}.
+Weights alone, such as converted ones, have neither config nor progress.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recipe.architectures import ModelDescription
+from recipe.engine import Sums
 from recipe.errors import UserError
 
 FOLDER = "checkpoints"
@@ -22,19 +26,22 @@ def step_of(path: Path) -> int | None:
     return int(path.stem) if path.stem.isdecimal() and path.suffix in ("", ".pt") else None
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in a folder, or None when there is none."""
+def newest(folder: Path, suffix: str) -> Path | None:
+    """The checkpoint of the highest step in a folder, or None when there is none.
+
+    Of a step that is there in both engines' forms, it is the one whose name ends in `suffix`.
+    """
     found = [path for path in folder.iterdir() if step_of(path) is not None] if folder.is_dir() else []
-    return max(found, key=lambda path: (step_of(path), path.name), default=None)
+    return max(found, key=lambda path: (step_of(path), path.suffix == suffix), default=None)
 
 
-def find(path: str) -> Path:
+def find(path: str, suffix: str) -> Path:
     """The checkpoint meant by a path: itself, or the best (else the latest) of a workdir or folder."""
     root = Path(path).expanduser()
     if not root.exists():
         raise UserError(f"no checkpoint at {root}: there is no such file or folder")
     for folder in (root / FOLDER / BEST, root / FOLDER / LATEST, root / BEST, root / LATEST, root):
-        if found := newest(folder):
+        if found := newest(folder, suffix):
             return found
     if root.is_dir() and (root / FOLDER).exists():
         raise UserError(f"no checkpoint at {root}: the run in it has not saved one yet")
@@ -44,6 +51,23 @@ def find(path: str) -> Path:
 def record(description: ModelDescription, config: Any) -> dict[str, Any]:
     """What is saved beside the arrays, as JSON: the model's description and the run's config."""
     return {"model": json.loads(description.to_json()), "config": json.loads(config.to_json())}
+
+
+def progress(step: int, sums: Sums) -> dict[str, Any]:
+    """Where a run is: the steps done, and the sums of the epoch under way."""
+    return {"step": step, "sums": sums._asdict()}
+
+
+def progressed(record: dict[str, Any], path: Path) -> tuple[int, Sums]:
+    """The inverse of `progress`, from a checkpoint's record."""
+    if "progress" not in record:
+        raise UserError(
+            f"{path} holds weights only, no step and no momentum: there is no run in it to go on with"
+        )
+    try:
+        return int(record["progress"]["step"]), Sums(**record["progress"]["sums"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} has a damaged record: {error!r} in its progress") from error
 
 
 def described(record: Any, path: Path) -> ModelDescription:

@@ -40,6 +40,10 @@ class Trainer(Predictor, Protocol):
         """Steps done."""
 
     @property
+    def checkpoint_suffix(self) -> str:
+        """How the names of this engine's checkpoints end."""
+
+    @property
     def on_cpu(self) -> bool:
         """Whether it computes on a CPU, where a long run deserves a warning."""
 

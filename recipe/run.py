@@ -51,8 +51,9 @@ class Run:
         self._config, self._data, self._workdir = config, data, workdir
         self._steps_per_epoch = examples // config.batch_size
         self._schedule = make_schedule(config, self._steps_per_epoch)
-        newest = checkpoints.newest(workdir / checkpoints.FOLDER / checkpoints.LATEST)
         self._trainer = make_trainer(self._schedule)
+        latest = workdir / checkpoints.FOLDER / checkpoints.LATEST
+        newest = checkpoints.newest(latest, self._trainer.checkpoint_suffix)
         if newest:
             self._trainer.restore(newest)
         self._last_save = self._last_curves = time.monotonic()

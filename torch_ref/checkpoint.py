@@ -8,27 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from recipe import integrity
 from recipe.checkpoints import FOLDER, step_of, unreadable
 from recipe.errors import UserError
 from recipe.files import atomic_path
+
+SUFFIX = ".pt"  # a checkpoint is a file
+Tree = dict[str, dict[str, Tensor]]  # "model", and where there is a run "momentum": tensors by name
 
 
 class CheckpointWriter:
     """Writes latest and best checkpoints of a workdir, asynchronously and atomically."""
 
     def __init__(self, workdir: Path, record: dict[str, Any]):
-        self._record = json.dumps(record)
+        self._record = record
         self._folder = workdir / FOLDER
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
-    def save(self, kind: str, step: int, tree: dict[str, Any]) -> None:
+    def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
         """Start saving, unless this step is saved already. The tensors must be copies."""
         self.wait()
         path = self._folder / kind / f"{step}.pt"
         if not path.exists():
-            self._thread = threading.Thread(target=self._write, args=(path, {**tree, "record": self._record}))
+            record = {**self._record, "progress": progress}
+            self._thread = threading.Thread(target=self._write, args=(path, record, tree))
             self._thread.start()
 
     def wait(self) -> None:
@@ -39,10 +45,9 @@ class CheckpointWriter:
         if self._error:
             raise self._error
 
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
+    def _write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
         try:
-            with atomic_path(path) as temporary:
-                torch.save(content, temporary)
+            write(path, record, tree)
             for other in path.parent.glob("*.pt"):
                 if other != path and step_of(other) is not None:
                     other.unlink()
@@ -50,7 +55,14 @@ class CheckpointWriter:
             self._error = error
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
+    """Write one checkpoint, atomically."""
+    sealed = integrity.seal(record, _digests(tree))
+    with atomic_path(path) as temporary:
+        torch.save({**tree, "record": json.dumps(sealed)}, temporary)
+
+
+def read(path: Path) -> tuple[dict[str, Any], Tree]:
     """Return a checkpoint's record and its nested dicts of CPU tensors. No code in the file is run.
 
     Raises:
@@ -58,12 +70,38 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if path.is_dir():
         raise UserError(
-            f"{path} is a folder, but PyTorch checkpoints are files; for a JAX one add --config.engine=jax"
+            f"{path} is a folder, but PyTorch checkpoints are files; a JAX one needs --config.engine=jax, "
+            f"or to be converted: python -m parity convert {path} {path}{SUFFIX}"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile and pickle raise many types for a damaged file
         raise unreadable(path, error) from error
-    if not isinstance(content, dict) or not {"record", "model", "step"} <= content.keys():
-        raise UserError(f"{path} is no checkpoint of this project: it has no record, model and step")
-    return json.loads(content.pop("record")), content
+    if not isinstance(content, dict) or not isinstance(content.get("record"), str):
+        raise UserError(
+            f"{path} is no checkpoint of this project: it has no record; for one of another project see "
+            f"python -m parity inspect {path}"
+        )
+    return opened(content, path)
+
+
+def opened(content: Tree, path: Path) -> tuple[dict[str, Any], Tree]:
+    """Split what a checkpoint file holds into its checked record and its nested dicts of tensors."""
+    tree = {name: value for name, value in content.items() if name != "record"}
+    try:
+        record, digests = json.loads(content["record"]), _digests(tree)
+    except (ValueError, AttributeError) as error:
+        raise unreadable(path, error) from error
+    return integrity.check(record, digests, path), tree
+
+
+def _digests(tree: Tree) -> dict[str, str]:
+    return {
+        f"{group}.{name}": integrity.digest(
+            str(tensor.dtype).removeprefix("torch."),
+            tuple(tensor.shape),
+            tensor.reshape(-1).contiguous().view(torch.uint8).numpy(),
+        )
+        for group, tensors in tree.items()
+        for name, tensor in tensors.items()
+    }

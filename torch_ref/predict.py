@@ -12,7 +12,7 @@ from recipe import checkpoints
 from recipe.architectures import ModelDescription
 from recipe.errors import UserError
 from recipe.normalisation import standardisation_table
-from torch_ref.checkpoint import read
+from torch_ref.checkpoint import SUFFIX, read
 from torch_ref.model import ResNet
 from torch_ref.steps import make_eval_step
 from torch_ref.train_state import DTYPES, fit, make_model
@@ -73,7 +73,7 @@ class Predictor:
 def load(path: str, *, precision: str, batch_size: int) -> tuple[ModelDescription, Predictor]:
     """Load a checkpoint; architecture, classes and normalisation come from it."""
     device = set_up()
-    found = checkpoints.find(path)
+    found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)
     description = checkpoints.described(record, found)
     model = make_model(description, precision, device)

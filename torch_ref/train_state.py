@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recipe import initial_weights
+from recipe import bijection, initial_weights
 from recipe.architectures import ModelDescription
-from recipe.errors import UserError
 from torch_ref.model import ResNet
 
 # config.precision → what parameters and statistics are kept in; bf16 computes under autocast
 DTYPES = {"bf16": torch.float32, "f32": torch.float32, "f64": torch.float64}
+COUNTER = "num_batches_tracked"  # a batch norm's count of training steps; nothing here computes with it
 
 
 def make_model(description: ModelDescription, precision: str, device: torch.device) -> ResNet:
@@ -33,7 +33,7 @@ def set_initial_params(model: nn.Module, seed: int) -> None:
             param.copy_(torch.from_numpy(np.asarray(drawn[name])))
 
 
-def to_saved(model: nn.Module, optimizer: torch.optim.SGD, step: int) -> dict[str, Any]:
+def to_saved(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Any]:
     """Return copies of everything on the CPU, as nested dicts of tensors keyed by parameter name.
 
     Before the first step there are no momentum buffers, and none are saved.
@@ -44,7 +44,6 @@ def to_saved(model: nn.Module, optimizer: torch.optim.SGD, step: int) -> dict[st
         if optimizer.state[param].get("momentum_buffer") is not None
     }
     return {
-        "step": step,
         "model": {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()},
         "momentum": {name: tensor.cpu().clone() for name, tensor in momentum.items()},
     }
@@ -58,21 +57,24 @@ def from_saved(saved: Mapping[str, Any], model: nn.Module, optimizer: torch.opti
     """
     fit(saved["model"], model)
     params = dict(model.named_parameters())
-    unexpected = saved["momentum"].keys() - params.keys()
-    if unexpected:
-        raise UserError(f"the checkpoint does not fit the network: momentum of {', '.join(unexpected)}")
+    if saved["momentum"]:
+        bijection.check(_shapes(saved["momentum"]), _shapes(params), "the momentum does not fit the network")
     for name, buffer in saved["momentum"].items():
         optimizer.state[params[name]]["momentum_buffer"] = torch.empty_like(params[name]).copy_(buffer)
 
 
 def fit(saved: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Load a state dict, name by name, in the network's dtypes.
+    """Load a state dict, name by name, in the network's dtypes. It may lack batch counters, all of them.
 
     Raises:
       UserError: if a tensor is missing, left over, or of another shape; names all of them.
     """
-    try:
-        model.load_state_dict(saved)
-    except RuntimeError as error:  # torch lists them a line each, below a line on the class
-        problems = [line.strip() for line in str(error).splitlines()[1:]]
-        raise UserError(f"the checkpoint does not fit the network: {'; '.join(problems)}") from error
+    state_dict = model.state_dict()
+    counters = {name: value for name, value in state_dict.items() if name.endswith(COUNTER)}
+    missing = {} if any(name.endswith(COUNTER) for name in saved) else counters
+    bijection.check(_shapes({**saved, **missing}), _shapes(state_dict))
+    model.load_state_dict({**saved, **missing})
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

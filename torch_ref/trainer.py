@@ -17,7 +17,7 @@ from recipe.data import Dataset
 from recipe.engine import Sums
 from recipe.plan import EpochPlan
 from recipe.schedule import Schedule
-from torch_ref.checkpoint import CheckpointWriter, read
+from torch_ref.checkpoint import SUFFIX, CheckpointWriter, read
 from torch_ref.optimizer import make_optimizer, make_schedule
 from torch_ref.predict import batched, device_table, runtime, set_up
 from torch_ref.steps import Metrics, make_eval_step, make_planned_step, make_train_step
@@ -34,6 +34,7 @@ class Trainer:
     ):
         self._device = set_up()
         self.runtime = runtime(self._device)
+        self.checkpoint_suffix = SUFFIX
         self.on_cpu = self._device.type == "cpu"
         self.model = make_model(description, config.precision, self._device)
         set_initial_params(self.model, config.seed)
@@ -83,7 +84,7 @@ class Trainer:
 
     def reset_sums(self) -> None:
         """Start a new epoch's sums."""
-        self._set_sums({"loss": 0.0, "correct": 0, "steps": 0})
+        self._set_sums(Sums(loss=0.0, correct=0, steps=0))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 images (N, H, W, 3) to logits (N, classes) in eval mode."""
@@ -94,8 +95,8 @@ class Trainer:
 
     def save(self, kind: str) -> None:
         """Start saving a checkpoint as "latest" or "best"."""
-        sums = {name: value.cpu() for name, value in self._sums[-1].items()}
-        self._writer.save(kind, self.step, {**to_saved(self.model, self.optimizer, self.step), "sums": sums})
+        progress = checkpoints.progress(self.step, self.sums())
+        self._writer.save(kind, self.step, to_saved(self.model, self.optimizer), progress)
 
     def wait_for_checkpoints(self) -> None:
         """Return when everything is on disk."""
@@ -103,16 +104,16 @@ class Trainer:
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same run."""
-        _, saved = read(path)
+        record, saved = read(path)
+        self.step, sums = checkpoints.progressed(record, path)
         from_saved(saved, self.model, self.optimizer)
-        self.step = saved["step"]
-        self._set_sums(saved["sums"])
+        self._set_sums(sums)
 
-    def _set_sums(self, values: dict[str, Any]) -> None:
-        dtypes = {"loss": self._data["table"].dtype, "correct": torch.int64, "steps": torch.int64}
+    def _set_sums(self, values: Sums) -> None:
         sums: Metrics = {
-            name: torch.as_tensor(values[name], dtype=dtype, device=self._device)
-            for name, dtype in dtypes.items()
+            "loss": torch.tensor(values.loss, dtype=self._data["table"].dtype, device=self._device),
+            "correct": torch.tensor(values.correct, dtype=torch.int64, device=self._device),
+            "steps": torch.tensor(values.steps, dtype=torch.int64, device=self._device),
         }
         self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
 

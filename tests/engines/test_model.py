@@ -18,7 +18,7 @@ from flax_resnet.naming import leaves, to_torch_layout, torch_key, torch_shape
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, fit, initial_batch_stats, initial_params
 from recipe import layer_table
-from recipe.architectures import ARCHITECTURES, ModelDescription
+from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
 from recipe.errors import UserError
 from torch_ref.model import ResNet as TorchResNet
 from torch_ref.steps import cross_entropy
@@ -46,6 +46,7 @@ PUBLISHED = {
     ("resnet44", "cifar", 10): 658_586,
     ("resnet56", "cifar", 10): 853_018,
     ("resnet110", "cifar", 10): 1_727_962,
+    ("resnet20b", "cifar", 10): 272_474,
     ("resnet18", "imagenet", 1000): 11_689_512,
     ("resnet34", "imagenet", 1000): 21_797_672,
     ("resnet50", "imagenet", 1000): 25_557_032,
@@ -64,7 +65,7 @@ def test_parameter_counts_are_the_published_ones(arch: str, stem: str, classes: 
     assert sum(param.numel() for param in model.parameters()) == PUBLISHED[arch, stem, classes]
 
 
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_both_engines_have_the_same_names_and_shapes(arch: str, stem: str):
     network = description(arch, stem)

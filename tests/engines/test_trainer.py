@@ -27,7 +27,7 @@ from recipe.run import Interrupted, Run
 from recipe.run_log import read_metrics
 from tests.conftest import describe, make_trainer
 
-READ = {"flax_resnet": flax_resnet.checkpoint.read, "torch_ref": torch_ref.checkpoint.read}
+CHECKPOINT = {"flax_resnet": flax_resnet.checkpoint, "torch_ref": torch_ref.checkpoint}
 
 
 def make_run(engine: Any, config: Any, data: Dataset, workdir: Path) -> Run:
@@ -36,10 +36,12 @@ def make_run(engine: Any, config: Any, data: Dataset, workdir: Path) -> Run:
 
 def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
     """Every array of the latest checkpoint, by name."""
-    newest = checkpoints.newest(workdir / "checkpoints" / "latest")
+    form = CHECKPOINT[engine.__name__]
+    newest = checkpoints.newest(workdir / "checkpoints" / "latest", form.SUFFIX)
     assert newest is not None
-    _, saved = READ[engine.__name__](newest)
-    return {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(saved)}
+    record, saved = form.read(newest)
+    progress = {"progress": np.array([record["progress"]["step"], *record["progress"]["sums"].values()])}
+    return progress | {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(saved)}
 
 
 def interrupt_after(run: Run, step: int) -> None:
@@ -124,10 +126,10 @@ def test_training_learns_and_leaves_all_outputs(engine: Any, config: Any, data: 
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
     records = read_metrics(tmp_path)
     assert records[-1]["test_acc"] == evaluation.accuracy
-    best = checkpoints.newest(tmp_path / "checkpoints" / "best")
+    best = checkpoints.newest(tmp_path / "checkpoints" / "best", "")
     assert best is not None
     assert checkpoints.step_of(best) == max(records, key=lambda r: (r["test_acc"], -r["epoch"]))["step"]
-    assert checkpoints.find(str(tmp_path)) == best
+    assert checkpoints.find(str(tmp_path), "") == best
 
 
 def test_a_loaded_checkpoint_gives_the_trained_networks_logits(
@@ -239,14 +241,14 @@ def saved(engine: Any, config: Any, data: Dataset, tmp_path: Path) -> Path:
     trainer = make_trainer(engine, config, data, tmp_path)
     trainer.save("latest")
     trainer.wait_for_checkpoints()
-    return checkpoints.find(str(tmp_path))
+    return checkpoints.find(str(tmp_path), CHECKPOINT[engine.__name__].SUFFIX)
 
 
 def test_damaged_checkpoints_are_refused_in_one_line(
     engine: Any, saved: Path, capfd: pytest.CaptureFixture[str]
 ):
     """Whichever file is cut in half: an error, or (orbax keeps files it does not need) the whole content."""
-    read = READ[engine.__name__]
+    read = CHECKPOINT[engine.__name__].read
     record, whole = read(saved)
     messages: list[str] = []
     for file in [saved] if saved.is_file() else [p for p in saved.rglob("*") if p.is_file()]:
