@@ -85,7 +85,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
     return opened(content, path)
 
 
-def opened(content: Tree, path: Path) -> tuple[dict[str, Any], Tree]:
+def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:
     """Split what a checkpoint file holds into its checked record and its nested dicts of tensors."""
     tree = {name: value for name, value in content.items() if name != "record"}
     try:
