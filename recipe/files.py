@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,32 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a free path for a new folder; on success it is renamed to `path`, replacing what was there.
+
+    After an error, or a kill, the old folder is still whole: at `path`, or in the instant between two
+    renames beside it as `.<name>-….old`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    old = room.with_suffix(".old")
+    try:
+        yield room / path.name
+        if path.exists():
+            path.rename(old)
+        try:
+            (room / path.name).rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,13 @@ from recipe.errors import UserError
 from recipe.files import atomic_path
 
 SUFFIX = ".pt"  # a checkpoint is a file
+# Training loops leave such numbers in their files; making one runs no code of the file's.
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+NUMPY_SCALARS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    *(np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType),
+]
 Tree = dict[str, dict[str, Tensor]]  # "model", and where there is a run "momentum": tensors by name
 
 
@@ -73,16 +82,31 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
             f"{path} is a folder, but PyTorch checkpoints are files; a JAX one needs --config.engine=jax, "
             f"or to be converted: python -m parity convert {path} {path}{SUFFIX}"
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, zipfile and pickle raise many types for a damaged file
-        raise unreadable(path, error) from error
+    content = load(path)
     if not isinstance(content, dict) or not isinstance(content.get("record"), str):
         raise UserError(
             f"{path} is no checkpoint of this project: it has no record; for one of another project see "
             f"python -m parity inspect {path}"
         )
     return opened(content, path)
+
+
+def load(path: Path) -> Any:
+    """`torch.load` without running any code from the file.
+
+    Raises:
+      UserError: if the file wants to run code, or is damaged.
+    """
+    try:
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile and pickle raise many types for a damaged file
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise UserError(
+                f"{path} was not opened, since that would run code from the file ({code[1]}); nothing of it "
+                "ran. Ask its owner for the weights alone: torch.save(model.state_dict(), …)"
+            ) from error
+        raise unreadable(path, error) from error
 
 
 def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:

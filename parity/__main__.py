@@ -1,0 +1,113 @@
+"""Move checkpoints between the frameworks, and look at them.
+
+python -m parity convert SRC DST [--layout NAME] [--to FORM[:LAYOUT]] [--force] [--no-check]
+python -m parity inspect PATH [--layout NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipe.checkpoints import FOLDER
+from recipe.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. What was there before is whole.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
+    top = argparse.ArgumentParser(prog="python -m parity", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    convert = commands.add_parser("convert", help="turn a checkpoint of one framework into one of the other")
+    convert.set_defaults(run=run_convert)
+    convert.add_argument("source", type=Path, metavar="SRC", help="a checkpoint in any form, or a workdir")
+    convert.add_argument(
+        "destination", type=Path, metavar="DST", help="where it goes; for a workdir, a workdir"
+    )
+    convert.add_argument(
+        "--to",
+        metavar="FORM[:LAYOUT]",
+        help="jax, torch or safetensors, and whose names (torch:torchvision); "
+        "else DST's suffix says the form, or it is the other framework's",
+    )
+    convert.add_argument("--force", action="store_true", help="replace DST if it exists")
+    convert.add_argument("--no-check", action="store_true", help="don't run both networks")
+    convert.add_argument("--class-names", metavar="A,B,…", help="where the file of another project has none")
+    convert.add_argument("--dataset", help="name of the data that the network was trained on")
+    convert.add_argument("--mean", metavar="R,G,B", help="of pixel/255, subtracted from the input")
+    convert.add_argument("--std", metavar="R,G,B", help="what the input is then divided by")
+    convert.add_argument("--image-size", type=int, metavar="PIXELS", help="that the network was trained on")
+
+    inspect = commands.add_parser("inspect", help="say what a checkpoint is")
+    inspect.set_defaults(run=run_inspect)
+    inspect.add_argument("path", type=Path, metavar="PATH")
+
+    for command in (convert, inspect):
+        command.add_argument("--layout", metavar="NAME", help="whose names the file uses, if they don't tell")
+        command.add_argument("--weights", metavar="NAME", help="which weights, in a file that has several")
+    return top
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    """`convert`: one checkpoint, or a workdir's latest and best."""
+    from parity.convert import convert, convert_run
+
+    settings = {"force": options.force, "check": not options.no_check}
+    if (options.source / FOLDER).is_dir():
+        convert_run(options.source, options.destination, **settings)
+        return 0
+    changes = {
+        "class_names": options.class_names and options.class_names.split(","),
+        "dataset": options.dataset,
+        "mean": options.mean and numbers("mean", options.mean),
+        "std": options.std and numbers("std", options.std),
+        "image_size": options.image_size,
+    }
+    convert(
+        options.source,
+        options.destination,
+        layout=options.layout,
+        to=options.to,
+        weights=options.weights,
+        changes={name: value for name, value in changes.items() if value is not None},
+        **settings,
+    )
+    return 0
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """`inspect`."""
+    from parity.inspection import inspect
+
+    print(inspect(options.path, options.layout, options.weights))
+    return 0
+
+
+def numbers(name: str, text: str) -> list[float]:
+    """Three numbers between commas."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        raise UserError(f"--{name} takes three numbers, one per channel: --{name}=0.5,0.5,0.5")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

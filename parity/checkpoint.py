@@ -1,0 +1,300 @@
+"""Any checkpoint, whatever its form, as names and arrays; and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import flax_resnet.checkpoint
+import torch_ref.checkpoint
+from parity.containers import open_safetensors, unwrap, wrap
+from parity.layouts import OURS, Layout, check_export, describe, named, recognise
+from parity.tensors import to_numpy, to_tensor
+from parity.trees import Arrays, join, params_tree, split, torch_arrays
+from recipe import bijection, integrity
+from recipe.architectures import ModelDescription
+from recipe.checkpoints import described, progressed
+from recipe.errors import UserError
+from recipe.files import atomic_path
+from torch_ref.model import ResNet
+from torch_ref.train_state import COUNTER
+
+SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "safetensors"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A network's tensors and all that is known about them."""
+
+    record: dict[str, Any]  # see recipe.checkpoints; "source" is what a foreign file's wrapping was
+    model: Arrays  # this project's PyTorch state dict: parameters, statistics, and counters if any
+    momentum: Arrays | None  # by parameter; None where there is no run, {} before PyTorch's first step
+    form: str  # jax | torch | safetensors
+    layout: Layout
+    lost: tuple[str, ...] = ()  # what the file holds beyond this
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the network is."""
+        return described(self.record, Path("the checkpoint"))
+
+    @property
+    def step(self) -> int | None:
+        """Steps done, where there is a run."""
+        return self.record["progress"]["step"] if "progress" in self.record else None
+
+
+def read(path: Path, layout: str | None = None, weights: str | None = None) -> Checkpoint:
+    """Read a checkpoint of this project or another one.
+
+    Args:
+      path: an orbax folder, a PyTorch file or a safetensors file.
+      layout: a name in `parity.layouts`, or None to recognise it.
+      weights: which wrapper to take in a file that has several, such as "state_dict_ema".
+
+    Raises:
+      UserError: if it is damaged, unknown, ambiguous, or not a bijection onto its network's tensors.
+    """
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: there is no such file or folder")
+    if path.is_dir():
+        found = _from_jax(path)
+    elif SUFFIXES.get(path.suffix) == "safetensors":
+        found = _from_safetensors(path, layout)
+    else:
+        found = _from_torch(path, layout, weights)
+    try:
+        check_values(found)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return found
+
+
+def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list[str]:
+    """Write a checkpoint to a path that is free, and return the names of what the form can't hold.
+
+    Raises:
+      UserError: if the layout's project would compute another function from the tensors.
+    """
+    check_export(layout, checkpoint.description)
+    if form == "jax":
+        _to_jax(path, checkpoint)
+        return []
+    tensors = {name: to_tensor(array) for name, array in in_order(checkpoint).items()}
+    run = [] if checkpoint.step is None else ["momentum", "step", "epoch position"]
+    weights_record = {name: value for name, value in checkpoint.record.items() if name != "progress"}
+    if layout is not OURS:
+        source = checkpoint.record.get("source", {})
+        same = source if source.get("layout") == layout.name and source.get("form") == form else {}
+        theirs = {layout.theirs(name): tensor for name, tensor in tensors.items()}
+        if form == "safetensors":
+            _save_safetensors(path, theirs, same.get("fields", {"format": "pt"}))
+        else:
+            with atomic_path(path) as temporary:
+                wrapping = (same.get("wrapper", ""), same.get("prefix", ""), same.get("fields", {}))
+                torch.save(wrap(theirs, *wrapping), temporary)
+        return [*run, *([] if same else ["description"])]
+    if form == "safetensors":
+        digests = {f"model.{name}": _digest(tensor) for name, tensor in tensors.items()}
+        sealed = json.dumps(integrity.seal(weights_record, digests))
+        _save_safetensors(path, tensors, {"format": "pt", "record": sealed})
+        return run
+    tree = {"model": tensors}
+    if checkpoint.momentum is not None:
+        tree["momentum"] = {name: to_tensor(array) for name, array in checkpoint.momentum.items()}
+    torch_ref.checkpoint.write(path, checkpoint.record, tree)
+    return []
+
+
+def check_values(checkpoint: Checkpoint) -> None:
+    """Check that tensors are of a float dtype, finite, and that variances are not negative; counters int64.
+
+    Raises:
+      UserError: naming every tensor that is not.
+    """
+    problems = []
+    tensors = checkpoint.model | {f"momentum of {k}": a for k, a in (checkpoint.momentum or {}).items()}
+    for name, array in tensors.items():
+        name = checkpoint.layout.theirs(name)
+        if name.endswith(COUNTER):
+            if array.dtype != np.int64 or array.item() < 0:
+                problems.append(f"{name} is no count but {array.dtype.name} {array.item()}")
+        elif not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+            problems.append(f"{name} has the dtype {array.dtype.name}")
+        elif bad := array.size - int(np.isfinite(array).sum()):
+            problems.append(f"{name} has {bad} of {array.size} values that are NaN or infinite")
+        elif name.endswith("running_var") and (array < 0).any():
+            problems.append(f"{name} has negative variances")
+    if problems:
+        raise UserError(f"these tensors can't be a network's: {'; '.join(problems)}")
+
+
+def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's state dict, in PyTorch's order, counters included."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in ResNet(description).state_dict().items()}
+
+
+def in_order(checkpoint: Checkpoint) -> Arrays:
+    """The checkpoint's state dict in the order in which PyTorch has it."""
+    return {n: checkpoint.model[n] for n in wanted_shapes(checkpoint.description) if n in checkpoint.model}
+
+
+def check_names(model: Mapping[str, Any], description: ModelDescription, layout: Layout) -> None:
+    """Check that a state dict is a bijection onto a network's, in a layout's names.
+
+    Batch counters are all there or none.
+    """
+    wanted = wanted_shapes(description)
+    if not any(name.endswith(COUNTER) for name in model):
+        wanted = {name: shape for name, shape in wanted.items() if not name.endswith(COUNTER)}
+    bijection.check(
+        {layout.theirs(name) if name[0] != "?" else name[1:]: tuple(a.shape) for name, a in model.items()},
+        {layout.theirs(name): shape for name, shape in wanted.items()},
+        f"not a {description.arch} in the layout {layout.name}",
+    )
+
+
+def from_state_dict(
+    tensors: Mapping[str, Tensor], layout: str | None, path: Path | None = None
+) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
+    """Find out what a bare state dict is, and rename it.
+
+    Returns:
+      its layout, its network, and its tensors under this project's names.
+
+    Raises:
+      UserError: if it is no network of this family, or could be of several layouts.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if layout:
+        found = named(layout)
+    else:
+        candidates = recognise(shapes)
+        if len(candidates) > 1:
+            raise UserError(
+                "its names and shapes fit "
+                + " and ".join(f"{c.name} ({c.origin})" for c in candidates)
+                + ", which compute different functions from them: say which with "
+                + " or ".join(f"--layout={c.name}" for c in candidates)
+            )
+        found = candidates[0]
+    description = describe(shapes, found)
+    renamed = {found.ours(name): tensor for name, tensor in tensors.items()}
+    check_names(renamed, description, found)
+    return found, description, renamed
+
+
+def _from_jax(path: Path) -> Checkpoint:
+    record, tree = flax_resnet.checkpoint.read(path)
+    description = described(record, path)
+    try:
+        model = join(tree)
+        momentum = torch_arrays(tree["momentum"]) if "momentum" in tree else None
+    except (KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not a network's checkpoint: {error!r} in its tree") from error
+    if "progress" in record:
+        step, _ = progressed(record, path)
+        momentum = momentum or {}
+        if COUNTER not in tree:  # JAX keeps none: they are the step
+            model |= {
+                n: np.asarray(step, np.int64) for n in wanted_shapes(description) if n.endswith(COUNTER)
+            }
+    return _checked(Checkpoint(record, model, momentum, "jax", OURS), path)
+
+
+def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
+    tree = split(checkpoint.model)
+    counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
+    if checkpoint.step is not None and all(counter == checkpoint.step for counter in counters):
+        del tree[COUNTER]
+    if checkpoint.momentum:
+        tree["momentum"] = params_tree(checkpoint.momentum)
+    flax_resnet.checkpoint.write(path, checkpoint.record, tree)
+
+
+def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoint:
+    content = torch_ref.checkpoint.load(path)
+    if isinstance(content, Mapping) and isinstance(content.get("record"), str):
+        record, tree = torch_ref.checkpoint.opened(dict(content), path)
+        arrays = {name: {k: to_numpy(t) for k, t in tensors.items()} for name, tensors in tree.items()}
+        return _checked(
+            Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
+        )
+    try:
+        container = unwrap(content, path, weights)
+        found, description, tensors = from_state_dict(container.tensors, layout)
+    except UserError as error:
+        raise UserError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+    source = {"layout": found.name, "form": "torch", "wrapper": container.wrapper, "prefix": container.prefix}
+    return _foreign(
+        tensors, description, found, {**source, "fields": container.fields}, tuple(container.lost)
+    )
+
+
+def _from_safetensors(path: Path, layout: str | None) -> Checkpoint:
+    tensors, metadata = open_safetensors(path)
+    if "record" in metadata:
+        digests = {f"model.{name}": _digest(tensor) for name, tensor in tensors.items()}
+        try:
+            sealed = json.loads(metadata["record"])
+        except ValueError as error:
+            raise UserError(f"{path} has a damaged record: {error}") from error
+        record = integrity.check(sealed, digests, path)
+        model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
+        return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
+    try:
+        found, description, tensors = from_state_dict(tensors, layout)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    source = {"layout": found.name, "form": "safetensors", "fields": metadata}
+    return _foreign(tensors, description, found, source)
+
+
+def _foreign(
+    tensors: Mapping[str, Tensor],
+    description: ModelDescription,
+    layout: Layout,
+    source: dict[str, Any],
+    lost: tuple[str, ...] = (),
+) -> Checkpoint:
+    record = {"model": json.loads(description.to_json()), "source": source}
+    model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
+    return Checkpoint(record, model, None, source["form"], layout, lost)
+
+
+def _checked(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> Checkpoint:
+    """Check the names of a checkpoint of this project."""
+    if layout and named(layout) is not OURS:
+        raise UserError(f"{path} is a checkpoint of this project, not one in the layout {layout}")
+    try:
+        check_names(checkpoint.model, checkpoint.description, OURS)
+        if checkpoint.momentum:
+            params = {
+                name: shape
+                for name, shape in wanted_shapes(checkpoint.description).items()
+                if name.rpartition(".")[2] in ("weight", "bias")
+            }
+            shapes = {name: array.shape for name, array in checkpoint.momentum.items()}
+            bijection.check(shapes, params, "the momentum does not fit the network")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return checkpoint
+
+
+def _digest(tensor: Tensor) -> str:
+    array = to_numpy(tensor)
+    return integrity.digest(array.dtype.name, array.shape, array.tobytes())
+
+
+def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(dict(tensors), temporary, metadata=metadata)

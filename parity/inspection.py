@@ -1,0 +1,62 @@
+"""`python -m parity inspect`: what a file is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from parity.checkpoint import Checkpoint, read
+from torch_ref.train_state import COUNTER
+
+
+def inspect(path: Path, layout: str | None = None, weights: str | None = None) -> str:
+    """Describe a checkpoint in lines of "name: value".
+
+    Raises:
+      UserError: if it is none, is damaged, or can't be told apart from another layout.
+    """
+    checkpoint = read(path, layout, weights)
+    return "\n".join(f"{name + ':':<16}{value}" for name, value in _rows(checkpoint).items() if value)
+
+
+def _rows(checkpoint: Checkpoint) -> dict[str, str]:
+    description, record = checkpoint.description, checkpoint.record
+    source = record.get("source", {})
+    arrays = checkpoint.model
+    counters = {int(array) for name, array in arrays.items() if name.endswith(COUNTER)}
+    weights = {name: array for name, array in arrays.items() if not name.endswith(COUNTER)}
+    params = sum(a.size for n, a in weights.items() if n.rpartition(".")[2] in ("weight", "bias"))
+    dtypes = Counter(array.dtype.name for array in weights.values())
+    names = description.class_names
+    rows = {
+        "form": checkpoint.form,
+        "layout": f"{checkpoint.layout.name} ({checkpoint.layout.origin})",
+        "wrapped in": source.get("wrapper", ""),
+        "prefix": source.get("prefix", ""),
+        "architecture": f"{description.arch}, {description.stem} stem, width {description.width}",
+        "parameters": f"{params:,}",
+        "tensors": f"{len(weights)}, {', '.join(f'{n} {name}' for name, n in dtypes.items())}",
+        "batch counters": ", ".join(map(str, sorted(counters))) if counters else "none",
+        "classes": f"{len(names)} of {description.dataset}: {', '.join(names[:10])}"
+        + (", …" if len(names) > 10 else ""),
+        "mean": str(description.mean),
+        "std": str(description.std),
+        "image size": f"{description.image_size} px",
+        "other fields": ", ".join(f"{name} = {value}" for name, value in source.get("fields", {}).items()),
+        "not convertible": ", ".join(checkpoint.lost),
+        "integrity": "no checksums (a flipped bit that leaves the values finite can't be seen)"
+        if source and checkpoint.form == source["form"] and checkpoint.layout.name == source["layout"]
+        else "every tensor and the record have the SHA-256 they were saved with",
+    }
+    if checkpoint.step is not None:
+        config, sums = record["config"], record["progress"]["sums"]
+        rows |= {
+            "step": str(checkpoint.step),
+            "epoch position": f"{sums['steps']} steps into the epoch"
+            if sums["steps"]
+            else "between two epochs",
+            "momentum": f"{len(checkpoint.momentum)} buffers" if checkpoint.momentum else "none yet",
+            "run": f"engine {config['engine']}, seed {config['seed']}, precision {config['precision']}, "
+            f"{config['epochs']} epochs, batch {config['batch_size']}, schedule {config['schedule']['name']}",
+        }
+    return rows
