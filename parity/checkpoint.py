@@ -16,7 +16,8 @@ from torch import Tensor
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
 from parity.containers import open_safetensors, unwrap, wrap
-from parity.layouts import OURS, Layout, check_export, describe, named, recognise
+from parity.layouts import OURS, Layout, check_export, named
+from parity.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.tensors import to_numpy, to_tensor
 from parity.trees import Arrays, join, params_tree, split, torch_arrays
 from recipe import bijection, integrity
@@ -24,7 +25,7 @@ from recipe.architectures import ModelDescription
 from recipe.checkpoints import described, progressed
 from recipe.errors import UserError
 from recipe.files import atomic_path
-from torch_ref.model import ResNet
+from torch_ref.checkpoint import digest
 from torch_ref.train_state import COUNTER
 
 SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "safetensors"}
@@ -103,7 +104,7 @@ def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list
                 torch.save(wrap(theirs, *wrapping), temporary)
         return [*run, *([] if same else ["description"])]
     if form == "safetensors":
-        digests = {f"model.{name}": _digest(tensor) for name, tensor in tensors.items()}
+        digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
         sealed = json.dumps(integrity.seal(weights_record, digests))
         _save_safetensors(path, tensors, {"format": "pt", "record": sealed})
         return run
@@ -137,60 +138,9 @@ def check_values(checkpoint: Checkpoint) -> None:
         raise UserError(f"these tensors can't be a network's: {'; '.join(problems)}")
 
 
-def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's state dict, in PyTorch's order, counters included."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in ResNet(description).state_dict().items()}
-
-
 def in_order(checkpoint: Checkpoint) -> Arrays:
     """The checkpoint's state dict in the order in which PyTorch has it."""
     return {n: checkpoint.model[n] for n in wanted_shapes(checkpoint.description) if n in checkpoint.model}
-
-
-def check_names(model: Mapping[str, Any], description: ModelDescription, layout: Layout) -> None:
-    """Check that a state dict is a bijection onto a network's, in a layout's names.
-
-    Batch counters are all there or none.
-    """
-    wanted = wanted_shapes(description)
-    if not any(name.endswith(COUNTER) for name in model):
-        wanted = {name: shape for name, shape in wanted.items() if not name.endswith(COUNTER)}
-    bijection.check(
-        {layout.theirs(name) if name[0] != "?" else name[1:]: tuple(a.shape) for name, a in model.items()},
-        {layout.theirs(name): shape for name, shape in wanted.items()},
-        f"not a {description.arch} in the layout {layout.name}",
-    )
-
-
-def from_state_dict(
-    tensors: Mapping[str, Tensor], layout: str | None, path: Path | None = None
-) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
-    """Find out what a bare state dict is, and rename it.
-
-    Returns:
-      its layout, its network, and its tensors under this project's names.
-
-    Raises:
-      UserError: if it is no network of this family, or could be of several layouts.
-    """
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if layout:
-        found = named(layout)
-    else:
-        candidates = recognise(shapes)
-        if len(candidates) > 1:
-            raise UserError(
-                "its names and shapes fit "
-                + " and ".join(f"{c.name} ({c.origin})" for c in candidates)
-                + ", which compute different functions from them: say which with "
-                + " or ".join(f"--layout={c.name}" for c in candidates)
-            )
-        found = candidates[0]
-    description = describe(shapes, found)
-    renamed = {found.ours(name): tensor for name, tensor in tensors.items()}
-    check_names(renamed, description, found)
-    return found, description, renamed
 
 
 def _from_jax(path: Path) -> Checkpoint:
@@ -243,7 +193,7 @@ def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoi
 def _from_safetensors(path: Path, layout: str | None) -> Checkpoint:
     tensors, metadata = open_safetensors(path)
     if "record" in metadata:
-        digests = {f"model.{name}": _digest(tensor) for name, tensor in tensors.items()}
+        digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
         try:
             sealed = json.loads(metadata["record"])
         except ValueError as error:
@@ -288,11 +238,6 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> C
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return checkpoint
-
-
-def _digest(tensor: Tensor) -> str:
-    array = to_numpy(tensor)
-    return integrity.digest(array.dtype.name, array.shape, array.tobytes())
 
 
 def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

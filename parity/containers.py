@@ -15,7 +15,6 @@ from recipe.errors import UserError, choice
 
 WRAPPERS = ("state_dict", "net", "model", "state_dict_ema")
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
-SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "safetensors"}
 
 
 class Container(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from parity.checkpoint import check_names, from_state_dict
 from parity.layouts import describe, named
+from parity.state_dicts import check_names, from_state_dict
 from parity.tensors import to_numpy, to_tensor
 from parity.trees import Tree, join, split
 

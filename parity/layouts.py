@@ -24,6 +24,9 @@ _CHENYAOFO_100 = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+UNKNOWN = "?"  # begins no tensor's name
+
+
 class Layout(NamedTuple):
     """How one project names the tensors of a network, and which networks it has."""
 
@@ -42,10 +45,10 @@ class Layout(NamedTuple):
         return re.sub(r"^linear(?=\.)", self.linear, key)
 
     def ours(self, key: str) -> str:
-        """The inverse of `theirs`; a name that this layout would not use comes back marked, to match none."""
+        """The inverse of `theirs`; a name that this layout does not use is marked with `UNKNOWN`."""
         ours = re.sub(rf"(?<=\.){self.shortcut}(?=\.)", "shortcut", key)
         ours = re.sub(rf"^{self.linear}(?=\.)", "linear", ours)
-        return ours if self.theirs(ours) == key else f"?{key}"
+        return ours if self.theirs(ours) == key else UNKNOWN + key
 
 
 OURS = Layout("ours", "this project", (*RESNETS, *THIN, *THIN_B), "cifar", "shortcut", "linear",

@@ -119,13 +119,15 @@ def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:
     return integrity.check(record, digests, path), tree
 
 
+def digest(tensor: Tensor) -> str:
+    """The SHA-256 of a tensor on the CPU; see recipe.integrity."""
+    data = tensor.reshape(-1).contiguous().view(torch.uint8).numpy()
+    return integrity.digest(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), data)
+
+
 def _digests(tree: Tree) -> dict[str, str]:
     return {
-        f"{group}.{name}": integrity.digest(
-            str(tensor.dtype).removeprefix("torch."),
-            tuple(tensor.shape),
-            tensor.reshape(-1).contiguous().view(torch.uint8).numpy(),
-        )
+        f"{group}.{name}": digest(tensor)
         for group, tensors in tree.items()
         for name, tensor in tensors.items()
     }
