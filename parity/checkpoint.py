@@ -226,7 +226,7 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> C
     if layout and named(layout) is not OURS:
         raise UserError(f"{path} is a checkpoint of this project, not one in the layout {layout}")
     try:
-        check_names(checkpoint.model, checkpoint.description, OURS)
+        check_names({n: a.shape for n, a in checkpoint.model.items()}, checkpoint.description)
         if checkpoint.momentum:
             params = {
                 name: shape

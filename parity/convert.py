@@ -104,7 +104,8 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
     if not pairs:
         raise UserError(f"no checkpoint in {source}: the run in it has not saved one yet")
     for found, target in pairs:
-        convert(found, target, **options)
+        if options["force"] or not target.exists():  # the best may have come from the other engine
+            convert(found, target, **options)
     for name in ("config.json", "metrics.jsonl"):
         if (source / name).exists() and not (destination / name).exists():
             with atomic_path(destination / name) as temporary:

@@ -52,5 +52,6 @@ def to_torch(tree: Mapping[str, Any], layout: str = "ours") -> dict[str, Tensor]
     target = named(layout)
     arrays = join(tree)
     theirs = {target.theirs(name): array for name, array in arrays.items()}
-    check_names(arrays, describe({name: array.shape for name, array in theirs.items()}, target), target)
+    shapes = {name: array.shape for name, array in theirs.items()}
+    check_names(shapes, describe(shapes, target), target)
     return {name: to_tensor(array) for name, array in theirs.items()}

@@ -24,9 +24,6 @@ _CHENYAOFO_100 = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-UNKNOWN = "?"  # begins no tensor's name
-
-
 class Layout(NamedTuple):
     """How one project names the tensors of a network, and which networks it has."""
 
@@ -43,12 +40,6 @@ class Layout(NamedTuple):
         """This project's name of a tensor in theirs."""
         key = re.sub(r"(?<=\.)shortcut(?=\.)", self.shortcut, key)
         return re.sub(r"^linear(?=\.)", self.linear, key)
-
-    def ours(self, key: str) -> str:
-        """The inverse of `theirs`; a name that this layout does not use is marked with `UNKNOWN`."""
-        ours = re.sub(rf"(?<=\.){self.shortcut}(?=\.)", "shortcut", key)
-        ours = re.sub(rf"^{self.linear}(?=\.)", "linear", ours)
-        return ours if self.theirs(ours) == key else UNKNOWN + key
 
 
 OURS = Layout("ours", "this project", (*RESNETS, *THIN, *THIN_B), "cifar", "shortcut", "linear",
@@ -196,9 +187,7 @@ def _refuse_other_functions(shapes: Shapes) -> None:
             "layer2.0.bn1.weight", 0
         )
         not in (None, dim("layer2.0.conv1.weight", 0)),
-        "its shortcuts have a convolution without batch norm (kuangliu/pytorch-cifar of 2017)": bool(
-            shortcuts
-        )
+        "its shortcuts have no batch norm (kuangliu/pytorch-cifar of 2017)": bool(shortcuts)
         and not any(re.search(r"(shortcut|downsample)\.1\.", key) for key in shortcuts),
         "its convolutions are grouped (ResNeXt)": "layer1.0.conv2.weight" in shapes
         and dim("layer1.0.conv2.weight", 1) != dim("layer1.0.conv1.weight", 0),

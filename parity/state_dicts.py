@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from parity.layouts import UNKNOWN, Layout, describe, named, recognise
+from parity.layouts import OURS, Layout, Shapes, describe, named, recognise
 from recipe import bijection
 from recipe.architectures import ModelDescription
 from recipe.errors import UserError
@@ -22,19 +21,24 @@ def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in ResNet(description).state_dict().items()}
 
 
-def check_names(model: Mapping[str, Any], description: ModelDescription, layout: Layout) -> None:
-    """Check that a state dict is a bijection onto a network's, in a layout's names.
+def check_names(shapes: Shapes, description: ModelDescription, layout: Layout = OURS) -> dict[str, str]:
+    """Check that named shapes are a bijection onto a network's state dict, in a layout's names.
 
     Batch counters are all there or none.
+
+    Returns:
+      this project's name of each.
+
+    Raises:
+      UserError: naming every difference.
     """
     wanted = wanted_shapes(description)
-    if not any(name.endswith(COUNTER) for name in model):
+    if not any(name.endswith(COUNTER) for name in shapes):
         wanted = {name: shape for name, shape in wanted.items() if not name.endswith(COUNTER)}
-    bijection.check(
-        {layout.theirs(name).removeprefix(UNKNOWN): tuple(a.shape) for name, a in model.items()},
-        {layout.theirs(name): shape for name, shape in wanted.items()},
-        f"not a {description.arch} in the layout {layout.name}",
-    )
+    theirs = {layout.theirs(name): name for name in wanted}
+    what = f"not a {description.arch} in the layout {layout.name}"
+    bijection.check(shapes, {name: wanted[ours] for name, ours in theirs.items()}, what)
+    return theirs
 
 
 def from_state_dict(
@@ -62,6 +66,5 @@ def from_state_dict(
             )
         found = candidates[0]
     description = describe(shapes, found)
-    renamed = {found.ours(name): tensor for name, tensor in tensors.items()}
-    check_names(renamed, description, found)
-    return found, description, renamed
+    ours = check_names(shapes, description, found)
+    return found, description, {ours[name]: tensor for name, tensor in tensors.items()}

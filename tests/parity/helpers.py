@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from configs import r18
 from parity.checkpoint import Checkpoint, write
 from parity.layouts import OURS, Layout
 from parity.state_dicts import wanted_shapes
@@ -71,7 +72,7 @@ def make_checkpoint(
     buffers: dict[str, np.ndarray] | None = None
     if step is not None:
         model |= {name: np.asarray(step, np.int64) for name in shapes if name.endswith(COUNTER)}
-        record["config"] = {"engine": "torch", "seed": 3, "lr": 0.1, "schedule": {"drops": [0.5, 0.75]}}
+        record["config"] = json.loads(r18.get_config().to_json())
         record["progress"] = {"step": step, "sums": {"loss": 0.1 + 0.2, "correct": 5, "steps": 2}}
         params = {n: s for n, s in shapes.items() if n.rpartition(".")[2] in ("weight", "bias")}
         buffers = random_arrays(params, dtype, seed=1) if momentum else {}
