@@ -66,16 +66,16 @@ def read(path: Path, layout: str | None = None, weights: str | None = None) -> C
     """
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: there is no such file or folder")
-    if path.is_dir():
-        found = _from_jax(path)
-    elif SUFFIXES.get(path.suffix) == "safetensors":
-        found = _from_safetensors(path, layout)
-    else:
-        found = _from_torch(path, layout, weights)
     try:
+        if path.is_dir():
+            found = _from_jax(path)
+        elif SUFFIXES.get(path.suffix) == "safetensors":
+            found = _from_safetensors(path, layout)
+        else:
+            found = _from_torch(path, layout, weights)
         check_values(found)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
     return found
 
 
@@ -179,11 +179,8 @@ def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoi
         return _checked(
             Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
         )
-    try:
-        container = unwrap(content, path, weights)
-        found, description, tensors = from_state_dict(container.tensors, layout)
-    except UserError as error:
-        raise UserError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+    container = unwrap(content, weights)
+    found, description, tensors = from_state_dict(container.tensors, layout)
     source = {"layout": found.name, "form": "torch", "wrapper": container.wrapper, "prefix": container.prefix}
     return _foreign(
         tensors, description, found, {**source, "fields": container.fields}, tuple(container.lost)
@@ -201,10 +198,7 @@ def _from_safetensors(path: Path, layout: str | None) -> Checkpoint:
         record = integrity.check(sealed, digests, path)
         model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
-    try:
-        found, description, tensors = from_state_dict(tensors, layout)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    found, description, tensors = from_state_dict(tensors, layout)
     source = {"layout": found.name, "form": "safetensors", "fields": metadata}
     return _foreign(tensors, description, found, source)
 
@@ -225,18 +219,18 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> C
     """Check the names of a checkpoint of this project."""
     if layout and named(layout) is not OURS:
         raise UserError(f"{path} is a checkpoint of this project, not one in the layout {layout}")
-    try:
-        check_names({n: a.shape for n, a in checkpoint.model.items()}, checkpoint.description)
-        if checkpoint.momentum:
-            params = {
-                name: shape
-                for name, shape in wanted_shapes(checkpoint.description).items()
-                if name.rpartition(".")[2] in ("weight", "bias")
-            }
-            shapes = {name: array.shape for name, array in checkpoint.momentum.items()}
-            bijection.check(shapes, params, "the momentum does not fit the network")
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    description = described(checkpoint.record, path)
+    check_names({name: array.shape for name, array in checkpoint.model.items()}, description)
+    if checkpoint.momentum:
+        params = {
+            name: shape
+            for name, shape in wanted_shapes(description).items()
+            if name.rpartition(".")[2] in ("weight", "bias")
+        }
+        shapes = {name: array.shape for name, array in checkpoint.momentum.items()}
+        bijection.check(shapes, params, "the momentum does not fit the network")
+    if "progress" in checkpoint.record:
+        progressed(checkpoint.record, path)
     return checkpoint
 
 

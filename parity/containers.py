@@ -40,25 +40,24 @@ def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise unreadable(path, error) from error
 
 
-def unwrap(content: Any, path: Path, weights: str | None = None) -> Container:
+def unwrap(content: Any, weights: str | None = None) -> Container:
     """Find the state dict in what a PyTorch file holds.
 
     Args:
       content: what `torch.load` returned.
-      path: the file, for errors.
       weights: the wrapper to take where there are several, such as "state_dict_ema".
 
     Raises:
       UserError: if there is no state dict, or several and none is named.
     """
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no state dict but a {type(content).__name__}")
+        raise UserError(f"the file holds no state dict but a {type(content).__name__}")
     found = [name for name in WRAPPERS if _is_state_dict(content.get(name))]
     if weights:
         found = [choice("weights", weights, found)] if found else []
     if len(found) > 1:
         raise UserError(
-            f"{path} holds weights under {' and '.join(found)}: say which ones with --weights={found[0]}"
+            f"the file holds weights under {' and '.join(found)}: say which ones with --weights={found[0]}"
         )
     wrapper = found[0] if found else ""
     state_dict = content[wrapper] if wrapper else content
@@ -68,7 +67,7 @@ def unwrap(content: Any, path: Path, weights: str | None = None) -> Container:
         others |= {name: value for name, value in content.items() if name != wrapper}
     if not tensors:
         raise UserError(
-            f"{path} holds no state dict: its entries are {', '.join(map(str, content)) or 'none'}"
+            f"the file holds no state dict: its entries are {', '.join(map(str, content)) or 'none'}"
         )
     prefix = ""
     while (added := _common_prefix(tensors)) is not None:
