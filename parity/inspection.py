@@ -6,7 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 from parity.checkpoint import Checkpoint, read
+from recipe.settings import fields
 from torch_ref.train_state import COUNTER
+
+CONFIG = ("engine", "seed", "precision", "epochs", "batch_size", "optimizer.lr", "schedule.name")
 
 
 def inspect(path: Path, layout: str | None = None, weights: str | None = None) -> str:
@@ -31,8 +34,9 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
     rows = {
         "form": checkpoint.form,
         "layout": f"{checkpoint.layout.name} ({checkpoint.layout.origin})",
-        "wrapped in": source.get("wrapper", ""),
-        "prefix": source.get("prefix", ""),
+        "came from": ", ".join(
+            f"{k} {source[k]!r}" for k in ("layout", "wrapper", "prefix") if source.get(k)
+        ),
         "architecture": f"{description.arch}, {description.stem} stem, width {description.width}",
         "parameters": f"{params:,}",
         "tensors": f"{len(weights)}, {', '.join(f'{n} {name}' for name, n in dtypes.items())}",
@@ -49,14 +53,14 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         else "every tensor and the record have the SHA-256 they were saved with",
     }
     if checkpoint.step is not None:
-        config, sums = record["config"], record["progress"]["sums"]
+        config = dict(fields(record.get("config") or {}))
+        sums = record["progress"]["sums"]
         rows |= {
             "step": str(checkpoint.step),
             "epoch position": f"{sums['steps']} steps into the epoch"
             if sums["steps"]
             else "between two epochs",
             "momentum": f"{len(checkpoint.momentum)} buffers" if checkpoint.momentum else "none yet",
-            "run": f"engine {config['engine']}, seed {config['seed']}, precision {config['precision']}, "
-            f"{config['epochs']} epochs, batch {config['batch_size']}, schedule {config['schedule']['name']}",
+            "config": ", ".join(f"{name} {config[name]}" for name in CONFIG if name in config),
         }
     return rows

@@ -92,7 +92,7 @@ def test_no_damage_to_our_own_files_goes_unnoticed(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_flipped_bit_in_a_tensor_is_found_and_the_tensor_named(form: str, original: Any, tmp_path: Path):
-    """The tensor's bytes are searched for in the file; orbax compresses them, so there the tree is changed."""
+    """In the file, where the tensor's bytes can be found; orbax compresses them, so there in the tree."""
     path, whole = original[form]
     copy = tmp_path / path.name
     if form == "jax":
