@@ -1,4 +1,4 @@
-"""Every layer's output, in the order of execution."""
+"""Every layer's input and output, in the order of execution."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Call(NamedTuple):
 
     path: str  # "layer1.0.conv1"
     module: nnx.Module
+    input: jax.Array
     output: jax.Array
 
 
@@ -33,7 +34,7 @@ def record_calls(model: nnx.Module) -> Iterator[list[Call]]:
     def wrap(original: Any) -> Any:
         def recorded(self: nnx.Module, x: jax.Array) -> jax.Array:
             output = original(self, x)
-            calls.append(Call(paths[id(self)], self, output))
+            calls.append(Call(paths[id(self)], self, x, output))
             return output
 
         return recorded

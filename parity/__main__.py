@@ -1,5 +1,7 @@
-"""Move checkpoints between the frameworks, and look at them.
+"""Prove that both engines compute the same, and move checkpoints between them.
 
+python -m parity verify [CHECKPOINT] [--arch NAME|all] [--quick] [--json FILE] [--html FILE]
+python -m parity mutants [--json FILE]
 python -m parity convert SRC DST [--layout NAME] [--to FORM[:LAYOUT]] [--force] [--no-check]
 python -m parity inspect PATH [--layout NAME]
 """
@@ -57,7 +59,20 @@ def parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=run_inspect)
     inspect.add_argument("path", type=Path, metavar="PATH")
 
-    for command in (convert, inspect):
+    verify = commands.add_parser("verify", help="check that both engines compute the same")
+    verify.set_defaults(run=run_verify)
+    verify.add_argument("path", type=Path, nargs="?", metavar="CHECKPOINT", help="else random weights")
+    verify.add_argument("--arch", default="resnet18", help="without a checkpoint: an architecture, or all")
+    verify.add_argument("--stem", default="cifar", help="cifar, cifar_pool or imagenet")
+    verify.add_argument("--width", type=int, default=0, help="channels of the first stage; 0: its own")
+    verify.add_argument("--levels", default="1-9", metavar="A-B", help="which levels, such as 2 or 1-6")
+    verify.add_argument("--seed", type=int, default=0, help="draws weights and inputs")
+    verify.add_argument("--quick", action="store_true", help="one shape of input, fewer images and steps")
+    verify.add_argument("--stop", action="store_true", help="end at the first failure")
+    verify.add_argument("--json", type=Path, metavar="FILE", help="write every number")
+    verify.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+
+    for command in (convert, inspect, verify):
         command.add_argument("--layout", metavar="NAME", help="whose names the file uses, if they don't tell")
         command.add_argument("--weights", metavar="NAME", help="which weights, in a file that has several")
     return top
@@ -96,6 +111,50 @@ def run_inspect(options: argparse.Namespace) -> int:
 
     print(inspect(options.path, options.layout, options.weights))
     return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """`verify`: 0 only if every check of every network passed."""
+    from parity import verify
+
+    levels = level_range(options.levels)
+    if options.path:
+        cases = [
+            verify.from_checkpoint(
+                options.path, options.layout, options.weights, seed=options.seed, quick=options.quick
+            )
+        ]
+    else:
+        archs = list(ARCHITECTURES) if options.arch == "all" else [options.arch]
+        cases = [
+            verify.from_description(
+                verify.describe(arch, options.stem, options.width), seed=options.seed, quick=options.quick
+            )
+            for arch in archs
+        ]
+    passed = True
+    for case in cases:
+        report = verify.run(case, levels, stop=options.stop)
+        passed = passed and report.passed
+        for path, render in ((options.json, report_json.render), (options.html, report_html.render)):
+            if path:
+                files.write_text(
+                    path if len(cases) == 1 else path.with_stem(f"{path.stem}-{case.description.arch}"),
+                    render(report),
+                )
+    return 0 if passed else 1
+
+
+def level_range(text: str) -> list[int]:
+    """ "2" → [2], "1-6" → [1, …, 6]."""
+    first, _, last = text.partition("-")
+    try:
+        levels = list(range(int(first), int(last or first) + 1))
+    except ValueError:
+        levels = []
+    if not levels or not set(levels) <= LEVELS.keys():
+        raise UserError(f"--levels takes a level or a range from 1 to {max(LEVELS)}, not {text!r}")
+    return levels
 
 
 def numbers(name: str, text: str) -> list[float]:

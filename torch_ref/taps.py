@@ -1,10 +1,10 @@
-"""Every layer's output, in the order of execution."""
+"""Every layer's input and output, in the order of execution."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ class Call(NamedTuple):
 
     path: str  # "layer1.0.conv1"
     module: nn.Module
+    input: Tensor
     output: Tensor
 
 
@@ -25,8 +26,8 @@ def record_calls(model: nn.Module) -> Iterator[list[Call]]:
         for path, module in model.named_modules():
             if path and not isinstance(module, nn.Sequential):
 
-                def hook(module: nn.Module, inputs: object, output: Tensor, path: str = path) -> None:
-                    calls.append(Call(path, module, output))
+                def hook(module: nn.Module, args: Any, output: Tensor, path: str = path) -> None:
+                    calls.append(Call(path, module, args[0], output))
 
                 stack.callback(module.register_forward_hook(hook).remove)
         yield calls

@@ -1,0 +1,60 @@
+"""How far a single layer's output may be off in float64, element by element, from its inputs alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parity.budget import C, gamma
+
+FEW = 8  # operations on an element besides the long sums, rounded up
+
+
+def output_bound(module: nn.Module, x: Tensor, training: bool) -> Tensor | None:
+    """The largest allowed difference of two engines' outputs, of the output's shape (NCHW).
+
+    0 for layers that only choose or move values; None for what is no single layer.
+    """
+    if isinstance(module, nn.Conv2d):
+        n = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+        sizes = F.conv2d(x.abs(), module.weight.abs(), None, module.stride, module.padding)
+        return C * gamma(n) * sizes
+    if isinstance(module, nn.Linear):
+        return C * gamma(module.in_features + 1) * F.linear(x.abs(), module.weight.abs(), module.bias.abs())
+    if isinstance(module, nn.BatchNorm2d):
+        return _batch_norm_bound(module, x, training)
+    if isinstance(module, nn.Sequential) or list(module.children()):
+        return None
+    return torch.zeros_like(module(x))
+
+
+def _batch_norm_bound(module: nn.BatchNorm2d, x: Tensor, training: bool) -> Tensor:
+    """γ of the mean's and the variance's sums, passed on through (x − mean)·scale/√(var + eps) + bias."""
+
+    def channels(vector: Tensor) -> Tensor:
+        return vector[None, :, None, None]
+
+    if training:
+        n = x.numel() // x.shape[1]
+        size = x.abs().mean((0, 2, 3))
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    else:
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        n, mean, var = 0, module.running_mean, module.running_var
+        size = mean.abs()
+    slope = channels(module.weight.abs() / torch.sqrt(var + module.eps))
+    offsets = (x - channels(mean)).abs() + channels(size)
+    return C * gamma(n + FEW) * (slope * offsets + channels(module.bias.abs()))
+
+
+def statistics_bound(module: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest allowed difference of the new running mean and variance, (channels,) each."""
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    assert module.momentum is not None
+    n = x.numel() // x.shape[1]
+    mean = module.running_mean.abs() + module.momentum * x.abs().mean((0, 2, 3))
+    var = module.running_var + module.momentum * x.var((0, 2, 3))
+    return C * gamma(n + FEW) * mean, C * gamma(n + FEW) * var

@@ -1,0 +1,47 @@
+"""What is checked: a network with weights, and the inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from parity.sides import FlaxSide, TorchSide
+from parity.trees import Arrays
+from recipe.architectures import ModelDescription
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network, its weights, and how thoroughly to look."""
+
+    description: ModelDescription
+    model: Arrays  # this project's state dict
+    seed: int = 0  # draws inputs
+    quick: bool = False  # one shape of input instead of several, fewer schedules and steps
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019  a case lives as long as its process
+    def torch(self, precision: str) -> TorchSide:
+        """The reference in a precision."""
+        return TorchSide(self.description, self.model, precision)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019
+    def flax(self, precision: str) -> FlaxSide:
+        """The side under test in a precision."""
+        return FlaxSide(self.description, self.model, precision)
+
+    def images(self, count: int, size: int) -> np.ndarray:
+        """Random standardised images (count, size, size, 3), float64 numbers that are exact in float32."""
+        rng = np.random.default_rng([self.seed, count, size])
+        return rng.normal(size=(count, size, size, 3)).astype(np.float32).astype(np.float64)
+
+    def labels(self, count: int) -> np.ndarray:
+        """Random labels (count,)."""
+        return np.random.default_rng([self.seed, count]).integers(0, self.description.num_classes, count)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other

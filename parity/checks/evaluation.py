@@ -1,0 +1,70 @@
+"""Level 8: the same predictions, example by example, and the same loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+import flax_resnet.predict
+import torch_ref.predict
+from flax_resnet.train_state import abstract_model, fit
+from parity.budget import Arrays, budgets, distance
+from parity.case import Case
+from parity.results import Check, Finding
+from parity.tensors import to_tensor
+from parity.trees import split
+from recipe.metrics import evaluate
+from recipe.normalisation import standardisation_table
+from torch_ref.train_state import fit as fit_torch
+from torch_ref.train_state import make_model
+
+BATCH = 250
+CALIBRATION = 50  # images whose logits set the budget
+
+
+def check(case: Case, images: np.ndarray, labels: np.ndarray, source: str) -> Iterator[Check]:
+    """Evaluate uint8 images (N, H, W, 3) in float32 with both engines' own predictors."""
+    description = case.description
+    _, *templates = abstract_model(description, "f32")
+    tree = split(case.model)
+    variables = [fit(tree[k], t) for k, t in zip(("params", "batch_stats"), templates, strict=True)]
+    flax = flax_resnet.predict.Predictor(description, *variables, precision="f32", batch_size=BATCH)
+    device = torch.device("cpu")
+    network = make_model(description, "f32", device)
+    fit_torch({name: to_tensor(array) for name, array in case.model.items()}, network)
+    reference = torch_ref.predict.Predictor(
+        description, network, precision="f32", batch_size=BATCH, device=device
+    )
+    ours, theirs = flax.logits(images), reference.logits(images)
+    allowed = _budget(case, images[:CALIBRATION])
+    yield Check(
+        8, f"logits of {source}", "f32", "largest element",
+        (Finding("logits", distance(ours, theirs, "f32"), allowed),),
+    )  # fmt: skip
+    findings, ties = [], []
+    for i in np.flatnonzero(ours.argmax(1) != theirs.argmax(1)):
+        best = np.sort(theirs[i])[::-1]
+        margin = float(best[0] - best[1])
+        # two logits may each be off by the budget
+        findings.append(Finding(f"image {i}", 1.0, 1.0 if margin <= 2 * allowed else 0.0))
+        ties.append(f"image {i}: {theirs[i].argmax()} and {ours[i].argmax()}, {margin:.2g} apart")
+    same = len(images) - len(ties)
+    findings.insert(0, Finding(f"{same} of {len(images)} predictions", 0.0, 0.0))
+    cause = "near-ties: " + "; ".join(ties) if ties else ""
+    yield Check(8, f"predictions of {source}", "f32", "disagreements", tuple(findings), "", cause)
+    losses = [evaluate(logits, labels).loss for logits in (ours, theirs)]
+    # the loss is 1-Lipschitz in the largest change of a logit, twice over (log-sum-exp and the label's own)
+    finding = Finding("loss", abs(losses[0] - losses[1]), 2 * allowed)
+    yield Check(8, f"loss on {source}", "f32", "loss", (finding,))
+
+
+def _budget(case: Case, images: np.ndarray) -> float:
+    table = standardisation_table(case.description.mean, case.description.std)
+    inputs = table[images, np.arange(3)]
+
+    def reference(images: np.ndarray, precision: str) -> Arrays:
+        return {"logits": case.torch(precision).forward(images, False).outputs["logits"]}
+
+    return budgets(reference, inputs, "f32")["logits"]

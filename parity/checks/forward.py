@@ -1,0 +1,126 @@
+"""Levels 2 and 3: every layer on its own, and every layer's activation in the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch import nn
+
+from parity import causes
+from parity.bounds import output_bound, statistics_bound
+from parity.budget import budgets, distance
+from parity.case import Case
+from parity.results import Check, Finding
+from parity.sides import Pass, to_float, to_nhwc
+
+MODE = {False: "eval", True: "train"}
+
+
+def shapes(case: Case, training: bool) -> list[tuple[int, int]]:
+    """(batch, size) of the inputs: the network's own size, and odd ones."""
+    size = case.description.image_size if case.description.image_size <= 64 else 64
+    own = [(4, size)]
+    return own if case.quick or training else [*own, (1, size + 8), (3, size - 5)]
+
+
+def check(case: Case, training: bool) -> Iterator[Check]:
+    """All checks of level 2 (evaluation) or 3 (training)."""
+    yield from layers_alone(case, training)
+    for precision in ("f64", "f32", "bf16"):
+        yield whole_network(case, training, precision)
+    if training:
+        yield statistics_end_to_end(case)
+
+
+def layers_alone(case: Case, training: bool) -> Iterator[Check]:
+    """Every layer gets the input that it has in PyTorch, in float64; elementwise bounds."""
+    level = 3 if training else 2
+    findings, statistics = [], []
+    family, cause = "", ""
+    for count, size in shapes(case, training):
+        reference = case.torch("f64").forward(case.images(count, size), training)
+        for layer in reference.layers[:-1]:
+            module = case.torch("f64").module(layer.path)
+            x = torch.from_numpy(layer.input)
+            x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
+            module.train(training)
+            with torch.no_grad():
+                bound = output_bound(module, x, training)
+            if bound is None:
+                continue  # a block: its layers are here, its sum is in the whole network
+            ours = case.flax("f64").module(layer.path, training)
+            output = to_float(ours(jnp.asarray(layer.input)))
+            finding = elementwise(layer.path, output, layer.output, to_nhwc(bound))
+            findings.append(finding)
+            if finding.ratio > 1 and not cause:
+                family, cause = causes.of_layer(module, x, output, training)
+            if training and isinstance(module, nn.BatchNorm2d):
+                for name, bounds in zip(("mean", "var"), statistics_bound(module, x), strict=True):
+                    key = f"{layer.path}.running_{name}"
+                    new = to_float(getattr(ours, name)[...])
+                    statistics.append(
+                        elementwise(key, new, reference.statistics[key], bounds.detach().numpy())
+                    )
+                    if statistics[-1].ratio > 1 and not cause:
+                        family, cause = causes.of_statistics(module, x, name, new)
+    inputs = ", ".join(f"{count}×{size}²" for count, size in shapes(case, training))
+    name = f"{MODE[training]}: every layer on its own ({inputs})"
+    yield Check(level, name, "f64", "largest element", tuple(findings), family, cause)
+    if training:
+        yield Check(
+            level, "train: running statistics of every batch norm", "f64", "largest element",
+            tuple(statistics), family, cause,
+        )  # fmt: skip
+
+
+def whole_network(case: Case, training: bool, precision: str) -> Check:
+    """Every layer's activation, each engine on its own way from the same images."""
+    level = 3 if training else 2
+    findings: list[Finding] = []
+    family, cause = "", ""
+    for count, size in shapes(case, training)[: None if precision == "f64" else 1]:
+        images = case.images(count, size)
+        allowed = budgets(lambda x, p: case.torch(p).forward(x, training).outputs, images, precision)
+        theirs = case.torch(precision).forward(images, training)
+        ours = case.flax(precision).forward(images, training)
+        found = compare_outputs(ours, theirs, allowed, precision)
+        if any(finding.ratio > 1 for finding in found) and not cause:
+            family, cause = causes.of_wiring(ours, theirs, found)
+        findings += found
+    unit = "relative norm" if precision == "bf16" else "largest element"
+    name = f"{MODE[training]}: every activation, end to end"
+    return Check(level, name, precision, unit, tuple(findings), family, cause)
+
+
+def statistics_end_to_end(case: Case) -> Check:
+    """The running statistics after a training pass of the whole network, in float32."""
+    ((count, size),) = shapes(case, training=True)
+    images = case.images(count, size)
+    allowed = budgets(lambda x, p: case.torch(p).forward(x, True).statistics, images, "f32")
+    theirs = case.torch("f32").forward(images, True).statistics
+    ours = case.flax("f32").forward(images, True).statistics
+    findings = [Finding(name, distance(ours[name], theirs[name], "f32"), allowed[name]) for name in theirs]
+    return Check(3, "train: running statistics, end to end", "f32", "largest element", tuple(findings))
+
+
+def compare_outputs(ours: Pass, theirs: Pass, allowed: dict[str, float], precision: str) -> list[Finding]:
+    """One finding per layer, in PyTorch's order; a layer that ran on one side only is an infinite error."""
+    a, b = ours.outputs, theirs.outputs
+    missing = [Finding(f"{name} (on one side only)", np.inf, 0.0) for name in a.keys() ^ b.keys()]
+    return missing + [
+        Finding(name, distance(a[name], b[name], precision), allowed[name]) for name in b if name in a
+    ]
+
+
+def elementwise(where: str, ours: np.ndarray, theirs: np.ndarray, bound: np.ndarray) -> Finding:
+    """The element that is closest to its own bound, or furthest over it."""
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return Finding(where, np.nan, float(bound.max()))
+    difference = np.abs(ours - theirs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(difference == 0, 0.0, difference / bound)
+    worst = np.unravel_index(np.argmax(ratio), ratio.shape)
+    return Finding(where, float(difference[worst]), float(bound[worst]))

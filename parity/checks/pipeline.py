@@ -1,0 +1,167 @@
+"""Level 6: from the same plan both engines make the same batch, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+
+import flax_resnet.augment
+import flax_resnet.predict
+import torch_ref.augment
+import torch_ref.predict
+from parity import causes
+from parity.case import Case
+from parity.results import Check, Finding
+from recipe.plan import EpochPlan, make_plan
+
+EXAMPLES, BATCH = 70, 32
+AUGMENTS = [
+    {"pad": 4, "pad_mode": "zero", "flip": True, "cutout": 0},
+    {"pad": 4, "pad_mode": "reflect", "flip": True, "cutout": 0},
+    {"pad": 2, "pad_mode": "zero", "flip": False, "cutout": 12},
+    {"pad": 0, "pad_mode": "zero", "flip": True, "cutout": 7},
+]
+
+
+def check(case: Case) -> Iterator[Check]:
+    """Bytes after crop and flip, floats after standardisation and cutout, labels; every element equal."""
+    rng = np.random.default_rng(case.seed)
+    size = 32
+    images = rng.integers(0, 256, (EXAMPLES, size, size, 3), dtype=np.uint8)
+    labels = rng.integers(0, case.description.num_classes, EXAMPLES)
+    for options in AUGMENTS:
+        augment = ConfigDict(options)
+        plan = make_plan(case.seed, 1, examples=EXAMPLES, batch_size=BATCH, image_size=size,
+                         pad=augment.pad, flip=augment.flip)  # fmt: skip
+        yield _batches(case, images, labels, plan, augment)
+    yield _standardised_pixels(case)
+
+
+def _batches(case: Case, images: np.ndarray, labels: np.ndarray, plan: EpochPlan, augment: Any) -> Check:
+    findings: list[Finding] = []
+    family = cause = ""
+    for step in range(plan.steps):
+        row = {name: rows[step] for name, rows in dataclasses.asdict(plan).items()}
+        ours_plan = {name: jnp.asarray(value) for name, value in row.items()}
+        theirs_plan = {name: torch.from_numpy(value).long() for name, value in row.items()}
+        bytes_ours = np.asarray(
+            jax.jit(flax_resnet.augment.crop_and_flip, static_argnums=(2, 3))(
+                jnp.asarray(images), ours_plan, augment.pad, augment.pad_mode
+            )
+        )
+        bytes_theirs = torch_ref.augment.crop_and_flip(
+            torch.from_numpy(images), theirs_plan, augment.pad, augment.pad_mode
+        ).numpy()
+        findings.append(_differences(f"step {step}: bytes after crop and flip", bytes_ours, bytes_theirs))
+        if findings[-1].error and not cause:
+            family, cause = _cause(images, row, augment, bytes_ours)
+        for precision in ("f32", "f64"):
+            ours = jax.jit(lambda data, plan: flax_resnet.augment.make_batch(data, plan, augment))(
+                {"image": jnp.asarray(images), "label": jnp.asarray(labels),
+                 "table": flax_resnet.predict.device_table(case.description, precision)}, ours_plan,
+            )  # fmt: skip
+            theirs = torch_ref.augment.make_batch(
+                {"image": torch.from_numpy(images), "label": torch.from_numpy(labels),
+                 "table": torch_ref.predict.device_table(case.description, precision, torch.device("cpu"))},
+                theirs_plan, augment,
+            )  # fmt: skip
+            for name, what in (("image", f"{precision} floats"), ("label", "labels")):
+                findings.append(
+                    _differences(f"step {step}: {what}", np.asarray(ours[name]), theirs[name].numpy())
+                )
+                if findings[-1].error and not cause:
+                    family, cause = _cause_of_floats(name, np.asarray(ours[name]), theirs[name].numpy())
+    words = ", ".join(f"{key} {value}" for key, value in augment.items())
+    return Check(
+        6, f"batches from one plan: {words}", "exact", "elements that differ", tuple(findings), family, cause
+    )
+
+
+def _standardised_pixels(case: Case) -> Check:
+    """All 256 values of every channel."""
+    pixels = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, 1, 1, 3)).copy()
+    findings, family, cause = [], "", ""
+    for precision in ("f32", "f64"):
+        ours = np.asarray(
+            jax.jit(flax_resnet.augment.standardise)(
+                jnp.asarray(pixels), flax_resnet.predict.device_table(case.description, precision)
+            )
+        )
+        theirs = torch_ref.augment.standardise(
+            torch.from_numpy(pixels),
+            torch_ref.predict.device_table(case.description, precision, torch.device("cpu")),
+        ).numpy()
+        findings.append(_differences(f"{precision}: all 256 values of 3 channels", ours, theirs))
+        if findings[-1].error and not cause:
+            family, cause = _cause_of_floats("image", ours, theirs)
+    return Check(6, "standardisation", "exact", "elements that differ", tuple(findings), family, cause)
+
+
+def _differences(where: str, ours: np.ndarray, theirs: np.ndarray) -> Finding:
+    if ours.shape != theirs.shape:
+        return Finding(where, float("nan"), 0.0)
+    return Finding(where, float((ours != theirs).sum()), 0.0)
+
+
+def _cause(images: np.ndarray, row: dict[str, np.ndarray], augment: Any, ours: np.ndarray) -> causes.Cause:
+    """The obvious slow crop, with one mistake at a time."""
+    mode = {"zero": "constant", "reflect": "reflect"}[augment.pad_mode]
+    size = images.shape[1]
+
+    def crops(dy: int = 0, dx: int = 0, axis: int = 1, flip: Any = row["flip"], first: bool = False,
+              mode: Any = mode, y: str = "crop_y", x: str = "crop_x", shift: int = 0) -> np.ndarray:  # fmt: skip
+        batch = []
+        for i, index in enumerate((row["index"] + shift) % len(images)):
+            image = images[index]
+            if first and flip[i]:
+                image = np.flip(image, axis)
+            padded = np.pad(image, ((augment.pad + 2,) * 2, (augment.pad + 2,) * 2, (0, 0)), mode)
+            top, left = row[y][i] + 2 + dy, row[x][i] + 2 + dx
+            crop = padded[top : top + size, left : left + size]
+            batch.append(np.flip(crop, axis) if flip[i] and not first else crop)
+        return np.stack(batch)
+
+    alternatives = [
+        *(("pipeline", f"the crop is off by {dy} rows and {dx} columns", lambda dy=dy, dx=dx: crops(dy, dx))
+          for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx),
+        ("pipeline", "flipped top-bottom instead of left-right", lambda: crops(axis=0)),
+        ("pipeline", "not flipped", lambda: crops(flip=row["flip"] * 0)),
+        ("pipeline", "flipped exactly where it should not be", lambda: crops(flip=1 - row["flip"])),
+        ("pipeline", "flipped before the crop", lambda: crops(first=True)),
+        ("pipeline", "rows and columns of the crop are swapped", lambda: crops(y="crop_x", x="crop_y")),
+        ("pipeline", "padded by reflection", lambda: crops(mode="reflect")),
+        ("pipeline", "padded with black", lambda: crops(mode="constant")),
+        ("pipeline", "padded with the border", lambda: crops(mode="edge")),
+        ("pipeline", "padded with the border repeated in the mirror", lambda: crops(mode="symmetric")),
+        ("pipeline", "the neighbouring example", lambda: crops(shift=1)),
+        ("pipeline", "red and blue are swapped", lambda: crops()[..., ::-1]),
+    ]  # fmt: skip
+    family, cause = causes.first_match(alternatives, ours)
+    return "pipeline", cause if family != "unknown" else "the bytes differ; no known mistake gives them"
+
+
+def _cause_of_floats(name: str, ours: np.ndarray, theirs: np.ndarray) -> causes.Cause:
+    if name == "label":
+        return "pipeline", "the labels are not those of the images"
+    if ours.shape == theirs.shape and np.array_equal(ours, theirs[..., ::-1]):
+        return "pipeline", "red and blue are swapped"
+    # one line per channel through all pixels: slope and offset tell std and mean
+    if ours.shape != theirs.shape:
+        return "pipeline", f"the shape is {ours.shape} instead of {theirs.shape}"
+    slopes = []
+    for channel in range(3):
+        a, b = ours[..., channel].ravel().astype(np.float64), theirs[..., channel].ravel().astype(np.float64)
+        slope, offset = np.polyfit(b, a, 1)
+        residual = float(np.abs(a - slope * b - offset).max())
+        slopes.append(f"{slope:.6g}·x{offset:+.3g}" + (f" to {residual:.1g}" if residual > 1e-5 else ""))
+    return (
+        "pipeline",
+        f"standardised (or cut out) differently: by channel it is {', '.join(slopes)} of PyTorch's",
+    )

@@ -1,0 +1,262 @@
+"""Levels 7 and 9: whole training runs, free-running, re-synchronised, and switching engines on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import flax_resnet
+import flax_resnet.train_state
+import torch_ref
+import torch_ref.train_state
+from configs import r18
+from parity.budget import PERTURBATIONS, UNIT, K, distance
+from parity.case import Case
+from parity.checkpoint import read, write
+from parity.layouts import OURS
+from parity.results import Check, Finding
+from parity.tensors import to_numpy, to_tensor
+from parity.trees import Arrays, join, params_tree, split, torch_arrays
+from recipe import checkpoints
+from recipe.data import Dataset
+from recipe.plan import make_plan
+from recipe.schedule import make_schedule
+from torch_ref.train_state import COUNTER
+
+ENGINES: dict[str, Any] = {"jax": flax_resnet, "torch": torch_ref}
+SUFFIX = {"jax": "", "torch": ".pt"}
+WIDTH, BATCH, STEPS, LONG_STEPS = 16, 32, 30, 100
+BOUND = 1e-9  # ‖a−b‖∞/‖a‖∞ of every tensor within `STEPS` float64 steps
+DRIFT = 10.0  # times the drift of PyTorch from itself with weights that are one unit off
+SYNCHRONISED = {"f32": 5, "bf16": 2}  # steps
+
+State = dict[str, Arrays]  # "model" without counters, "momentum"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A run's config and data: 10 steps an epoch, lr drops inside epochs, augmentation."""
+
+    case: Case
+    precision: str
+    steps: int
+    folder: Path
+
+    @functools.cached_property
+    def config(self) -> Any:
+        """The default recipe at this size."""
+        config = r18.get_config()
+        config.seed, config.precision = self.case.seed, self.precision
+        config.batch_size, config.epochs = BATCH, self.steps // 10
+        config.data.name = "digits"
+        return config
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """Random images of the network's classes; the remainder of 7 is dropped."""
+        rng = np.random.default_rng(self.case.seed)
+        description = self.case.description
+        count, names = 10 * BATCH + 7, description.class_names
+        images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        labels = rng.integers(0, len(names), count).astype(np.int32)
+        return Dataset("digits", "noise", "a generator", images, labels, images[:8], labels[:8], names,
+                       tuple(description.mean), tuple(description.std))  # type: ignore[arg-type]  # fmt: skip
+
+    def trainer(self, engine: str) -> Any:
+        """A run before its first step."""
+        schedule = make_schedule(self.config, 10)
+        return ENGINES[engine].Trainer(self.config, self.case.description, schedule, self.data, self.folder)
+
+    def plan(self, epoch: int) -> Any:
+        """An epoch's plan."""
+        augment = self.config.augment
+        return make_plan(self.config.seed, epoch, examples=len(self.data.train_images), batch_size=BATCH,
+                         image_size=32, pad=augment.pad, flip=augment.flip)  # fmt: skip
+
+
+def check_free(case: Case) -> Iterator[Check]:
+    """Level 7: float64 free-running, then float32 and bfloat16 from the same state before every step."""
+    steps = STEPS if case.quick else LONG_STEPS
+    with tempfile.TemporaryDirectory() as folder:
+        yield free_running(case, steps, Path(folder))
+    for precision, count in SYNCHRONISED.items():
+        with tempfile.TemporaryDirectory() as folder:
+            yield synchronised(case, precision, count, Path(folder))
+
+
+def free_running(case: Case, steps: int, folder: Path) -> Check:
+    """Both engines from the recipe's initial weights, each on its own.
+
+    Beyond `STEPS`, what counts is the drift of a control: PyTorch from weights that are one unit off.
+    """
+    setting = Setting(case, "f64", steps, folder)
+    ours, theirs = _states(setting, "jax"), _states(setting, "torch")
+    off = _perturbed(_start(setting), lambda array: np.nextafter(array, np.inf))
+    control = _states(setting, "torch", off) if steps > STEPS else None
+    findings, names, drift = [], [], 0.0
+    for step, (our, their) in enumerate(zip(ours, theirs, strict=True), 1):
+        error, name = _worst(our, their)
+        if control:
+            drift = max(drift, _worst(next(control), their)[0])
+        findings.append(Finding(f"step {step}", error, BOUND if step <= STEPS else max(BOUND, DRIFT * drift)))
+        names.append(name)
+    family = cause = ""
+    first = next((i for i, finding in enumerate(findings) if finding.ratio > 1), None)
+    if first is not None:
+        family = "momentum" if names[first].startswith("momentum") else "state"
+        cause = f"at step {first + 1} {names[first]} differs most; see the checks of a single step"
+    name = f"{steps} free-running steps, width {case.description.width}, lr drops at {_drops(setting)}"
+    return Check(7, name, "f64", "of the largest element", tuple(findings), family, cause)
+
+
+def synchronised(case: Case, precision: str, count: int, folder: Path) -> Check:
+    """One step at a time from PyTorch's state; the budget is PyTorch's own error in that step."""
+    setting, exact = (Setting(case, p, STEPS, folder) for p in (precision, "f64"))
+    ours, theirs, high = setting.trainer("jax"), setting.trainer("torch"), exact.trainer("torch")
+    state, plan, rng = _start(setting), setting.plan(0), np.random.default_rng(case.seed)
+    findings = []
+
+    def noise(array: np.ndarray) -> np.ndarray:
+        return (array * (1 + UNIT["f32"] * rng.uniform(-0.5, 0.5, array.shape))).astype(np.float32)
+
+    for step in range(count):
+        our, their = _step(ours, state, step, plan), _step(theirs, state, step, plan)
+        allowed: dict[str, float] = {}
+        for _ in range(PERTURBATIONS):
+            noisy = _perturbed(state, noise)
+            low, exactly = _flat(_step(theirs, noisy, step, plan)), _flat(_step(high, noisy, step, plan))
+            for name in exactly:
+                error = K * distance(low[name], exactly[name], precision)
+                allowed[name] = max(allowed.get(name, 0.0), error)
+        a, b = _flat(our), _flat(their)
+        findings += [
+            Finding(f"step {step + 1}: {name}", distance(a[name], b[name], precision), allowed[name])
+            for name in b
+        ]
+        state = their
+    unit = "relative norm" if precision == "bf16" else "largest element"
+    return Check(7, f"{count} steps, each from PyTorch's state", precision, unit, tuple(findings))
+
+
+def check_switching(case: Case) -> Iterator[Check]:
+    """Level 9: runs that change engines through a converted checkpoint, against runs that do not."""
+    routes = {"jax → torch": [("jax", 7), ("torch", STEPS)], "torch → jax": [("torch", 15), ("jax", STEPS)]}
+    if not case.quick:
+        routes["back and forth"] = [("jax", 10), ("torch", 14), ("jax", 22), ("torch", STEPS)]
+    findings, bad = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(case, "f64", STEPS, Path(folder))
+        *_, whole = _states(setting, "torch")
+        for name, legs in routes.items():
+            route = dataclasses.replace(setting, folder=Path(folder) / name.replace(" ", "_"))
+            error, where = _worst(_switching(route, legs), whole)
+            findings.append(Finding(name, error, BOUND))
+            if findings[-1].ratio > 1:
+                bad.append(f"{name}: {where} differs most")
+    name = f"{STEPS} steps with changes of engine, width {case.description.width}"
+    family = "state" if bad else ""
+    yield Check(9, name, "f64", "of the largest element", tuple(findings), family, "; ".join(bad))
+
+
+def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:
+    """Train in one engine after the other; converted files carry the state."""
+    latest = setting.folder / checkpoints.FOLDER / checkpoints.LATEST
+    converted: Path | None = None
+    for engine, end in legs:
+        trainer = setting.trainer(engine)
+        if converted:
+            trainer.restore(converted)
+        trainer.start_epoch(setting.plan(trainer.step // 10))
+        while trainer.step < end:
+            if trainer.step % 10 == 0:
+                trainer.start_epoch(setting.plan(trainer.step // 10))
+            trainer.train_step()
+        trainer.save(checkpoints.LATEST)
+        trainer.wait_for_checkpoints()
+        other = "torch" if engine == "jax" else "jax"
+        converted = latest / f"{end}{SUFFIX[other]}"
+        write(converted, read(latest / f"{end}{SUFFIX[engine]}"), other, OURS)
+    return _state(trainer)
+
+
+def _states(setting: Setting, engine: str, start: State | None = None) -> Iterator[State]:
+    """The state after every step, from the recipe's initial weights or another state."""
+    trainer = setting.trainer(engine)
+    if start:
+        _load(trainer, start, 0)
+    for step in range(setting.steps):
+        if step % 10 == 0:
+            trainer.start_epoch(setting.plan(step // 10))
+        trainer.train_step()
+        yield _state(trainer)
+
+
+def _step(trainer: Any, state: State, step: int, plan: Any) -> State:
+    _load(trainer, state, step)
+    trainer.start_epoch(plan)
+    trainer.train_step()
+    return _state(trainer)
+
+
+def _start(setting: Setting) -> State:
+    """The recipe's initial weights, as PyTorch's side has them."""
+    return _state(setting.trainer("torch"))
+
+
+def _load(trainer: Any, state: State, step: int) -> None:
+    """Put a state into a trainer of either engine, by the engine's own code."""
+    if isinstance(trainer, flax_resnet.Trainer):
+        tree = split(state["model"])
+        if state["momentum"]:
+            tree["momentum"] = params_tree(state["momentum"])
+        trainer.state = flax_resnet.train_state.from_saved(tree, step, trainer.state)
+    else:
+        tensors = {group: {n: to_tensor(a) for n, a in arrays.items()} for group, arrays in state.items()}
+        trainer.optimizer.state.clear()
+        torch_ref.train_state.from_saved(tensors, trainer.model, trainer.optimizer)
+    trainer.step = step
+    trainer.reset_sums()
+
+
+def _state(trainer: Any) -> State:
+    """What a trainer would save, without counters, as float64."""
+    if isinstance(trainer, flax_resnet.Trainer):
+        tree = flax_resnet.train_state.to_saved(trainer.state)
+        return {"model": _floats(join(tree)), "momentum": _floats(torch_arrays(tree["momentum"]))}
+    saved = torch_ref.train_state.to_saved(trainer.model, trainer.optimizer)
+    return {group: _floats({n: to_numpy(t) for n, t in tensors.items()}) for group, tensors in saved.items()}
+
+
+def _floats(arrays: Arrays) -> Arrays:
+    return {name: np.asarray(a, np.float64) for name, a in arrays.items() if not name.endswith(COUNTER)}
+
+
+def _flat(state: State) -> Arrays:
+    return {f"{group} {name}": array for group, arrays in state.items() for name, array in arrays.items()}
+
+
+def _perturbed(state: State, change: Callable[[np.ndarray], np.ndarray]) -> State:
+    return {"model": {n: change(a) for n, a in state["model"].items()}, "momentum": state["momentum"]}
+
+
+def _worst(ours: State, theirs: State) -> tuple[float, str]:
+    """The largest ‖a−b‖∞/‖b‖∞ of all tensors, and whose it is; NaN is the largest."""
+    a, b = _flat(ours), _flat(theirs)
+    if a.keys() != b.keys():
+        return math.inf, f"tensors that one side lacks: {', '.join(sorted(a.keys() ^ b.keys())[:3])}"
+    errors = []
+    for name in b:
+        error = distance(a[name], b[name], "f64")
+        errors.append((error / float(np.abs(b[name]).max()) if error else 0.0, name))
+    return max(errors, key=lambda item: math.inf if math.isnan(item[0]) else item[0])
+
+
+def _drops(setting: Setting) -> str:
+    return " and ".join(str(step) for step in make_schedule(setting.config, 10).boundaries)

@@ -1,0 +1,186 @@
+"""`python -m parity verify`: do the Flax and the PyTorch network compute the same?"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+import optax
+import torch
+from torch import nn
+
+from parity.case import Case
+from parity.checkpoint import read
+from parity.checks import evaluation, forward, gradients, optimizer, pipeline, structure, trajectory
+from parity.results import Check, Report
+from parity.tensors import to_numpy
+from recipe import data as datasets
+from recipe.architectures import ARCHITECTURES, ModelDescription
+from recipe.data import Dataset
+from recipe.errors import UserError
+from torch_ref.model import ResNet
+
+IMAGES = {True: 360, False: 10_000}  # at most, by `quick`
+
+
+def verify(
+    case: Case,
+    data: Dataset | None,
+    levels: Iterable[int],
+    on_check: Callable[[Check], None],
+    *,
+    stop: bool = False,
+) -> Report:
+    """Run the checks of some levels.
+
+    Args:
+      case: the network, with weights.
+      data: real images for level 8; None for random ones.
+      levels: of parity.results.LEVELS.
+      on_check: called with every check when it is done.
+      stop: whether to end at the first failure.
+    """
+    started = time.monotonic()
+    checks = []
+    for check in _checks(case, data, set(levels)):
+        checks.append(check)
+        on_check(check)
+        if stop and not check.passed:
+            break
+    return Report(subject(case), environment(), tuple(checks), time.monotonic() - started)
+
+
+def _checks(case: Case, data: Dataset | None, levels: set[int]) -> Iterator[Check]:
+    """All checks, cheap ones first within the order of the levels."""
+    small = thin(case)
+    makers: dict[int, Callable[[], Iterator[Check]]] = {
+        1: lambda: structure.check(case),
+        2: lambda: forward.check(case, training=False),
+        3: lambda: forward.check(case, training=True),
+        4: lambda: gradients.check(case),
+        5: lambda: optimizer.check(case),
+        6: lambda: pipeline.check(case),
+        7: lambda: trajectory.check_free(small),
+        8: lambda: evaluation.check(case, *test_images(case, data)),
+        9: lambda: trajectory.check_switching(small),
+    }
+    for level in sorted(levels):
+        jax.config.update("jax_enable_x64", True)  # a trainer in float32 switches it off
+        yield from makers[level]()
+
+
+def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:
+    """Verify with what data there is, printing every check when it is done and a verdict at the end."""
+    print(report_text.header(subject(case), environment()))
+    report = verify(
+        case, real_data(case.description), levels, lambda c: print(report_text.line(c)), stop=stop
+    )
+    print(report_text.verdict(report))
+    return report
+
+
+def from_checkpoint(path: Path, layout: str | None, weights: str | None, *, seed: int, quick: bool) -> Case:
+    """A case with a checkpoint's weights, whatever framework or project it comes from."""
+    checkpoint = read(path, layout, weights)
+    return Case(checkpoint.description, checkpoint.model, seed, quick)
+
+
+def from_description(description: ModelDescription, *, seed: int, quick: bool) -> Case:
+    """A case with fresh random weights, and statistics, scales and biases away from 0 and 1."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = disturb(ResNet(description), seed)
+    return Case(description, {n: to_numpy(t) for n, t in model.state_dict().items()}, seed, quick)
+
+
+def disturb(model: nn.Module, seed: int) -> nn.Module:
+    """Draw the batch norms' scales, biases and statistics, which a fresh network has at 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, std=0.3, generator=generator)
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return model
+
+
+def describe(arch: str, stem: str, width: int) -> ModelDescription:
+    """A network for ten classes of 32×32 images."""
+    if arch not in ARCHITECTURES:
+        raise UserError(f"unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+    return ModelDescription(
+        arch=arch, stem=stem, width=width or ARCHITECTURES[arch].width,
+        class_names=tuple(map(str, range(10))), mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26),
+        image_size=32, dataset="random",
+    )  # fmt: skip
+
+
+def thin(case: Case) -> Case:
+    """The case at the width and image size of trajectories, which start from the recipe's weights."""
+    width = min(trajectory.WIDTH, case.description.width)
+    description = dataclasses.replace(case.description, width=width, image_size=32)
+    return dataclasses.replace(case, description=description, model={})
+
+
+def test_images(case: Case, data: Dataset | None) -> tuple[np.ndarray, np.ndarray, str]:
+    """Images and labels for level 8: real ones if they fit the network."""
+    count, size = IMAGES[case.quick], case.description.image_size
+    if data is not None and size == data.test_images.shape[1]:
+        known = data.test_labels < case.description.num_classes
+        images, labels = data.test_images[known][:count], data.test_labels[known][:count]
+        return images, labels, f"{len(images)} test images of {data.title}"
+    rng = np.random.default_rng(case.seed)
+    count = 50 if case.quick else 200
+    images = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    labels = rng.integers(0, case.description.num_classes, count).astype(np.int32)
+    return images, labels, f"{count} random images of {size}×{size}"
+
+
+def real_data(description: ModelDescription) -> Dataset:
+    """CIFAR-10 or CIFAR-100 if it is prepared and the network is for it, else scikit-learn's digits."""
+    if description.dataset in ("cifar10", "cifar100", "random"):
+        name = "cifar100" if description.dataset == "cifar100" else "cifar10"
+        try:
+            return datasets.load(name, "", download=False)
+        except UserError:
+            pass
+    return datasets.load("digits")
+
+
+def subject(case: Case) -> str:
+    """What is checked, in a phrase."""
+    d = case.description
+    return f"{d.arch}, {d.stem} stem, width {d.width}, {d.num_classes} classes; seed {case.seed}"
+
+
+def environment() -> dict[str, str]:
+    """Versions, devices and what decides about precision."""
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "jax device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",
+        "torch threads": str(torch.get_num_threads()),
+        "jax_enable_x64": str(jax.config.jax_enable_x64),
+        "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "convolution precision in Flax": "HIGHEST for f32 and f64",
+        "TF32 in torch": f"cuDNN {torch.backends.cudnn.allow_tf32}, "
+        f"matmul {torch.backends.cuda.matmul.allow_tf32}",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    }
