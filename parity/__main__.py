@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipe import files
+from recipe.architectures import ARCHITECTURES
 from recipe.checkpoints import FOLDER
 from recipe.errors import UserError
 
@@ -115,9 +117,9 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def run_verify(options: argparse.Namespace) -> int:
     """`verify`: 0 only if every check of every network passed."""
-    from parity import verify
+    from parity import report_html, report_json, verify
 
-    levels = level_range(options.levels)
+    levels = verify.level_range(options.levels)
     if options.path:
         cases = [
             verify.from_checkpoint(
@@ -143,18 +145,6 @@ def run_verify(options: argparse.Namespace) -> int:
                     render(report),
                 )
     return 0 if passed else 1
-
-
-def level_range(text: str) -> list[int]:
-    """ "2" → [2], "1-6" → [1, …, 6]."""
-    first, _, last = text.partition("-")
-    try:
-        levels = list(range(int(first), int(last or first) + 1))
-    except ValueError:
-        levels = []
-    if not levels or not set(levels) <= LEVELS.keys():
-        raise UserError(f"--levels takes a level or a range from 1 to {max(LEVELS)}, not {text!r}")
-    return levels
 
 
 def numbers(name: str, text: str) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ import optax
 import torch
 from torch import nn
 
+from parity import report_text
 from parity.case import Case
 from parity.checkpoint import read
 from parity.checks import evaluation, forward, gradients, optimizer, pipeline, structure, trajectory
-from parity.results import Check, Report
+from parity.results import LEVELS, Check, Report
 from parity.tensors import to_numpy
 from recipe import data as datasets
 from recipe.architectures import ARCHITECTURES, ModelDescription
@@ -78,12 +80,14 @@ def _checks(case: Case, data: Dataset | None, levels: set[int]) -> Iterator[Chec
 
 
 def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:
-    """Verify with what data there is, printing every check when it is done and a verdict at the end."""
-    print(report_text.header(subject(case), environment()))
-    report = verify(
-        case, real_data(case.description), levels, lambda c: print(report_text.line(c)), stop=stop
-    )
-    print(report_text.verdict(report))
+    """Verify on what data there is; progress on stderr, then the summary on stdout."""
+
+    def progress(check: Check) -> None:
+        state = "ok" if check.passed else "FAILED"
+        print(f"{state:>6}  {check.level} {check.name}, {check.precision}", file=sys.stderr, flush=True)
+
+    report = verify(case, real_data(case.description), levels, progress, stop=stop)
+    print(report_text.render(report, report_text.use_colour(sys.stdout)))
     return report
 
 
@@ -124,6 +128,18 @@ def describe(arch: str, stem: str, width: int) -> ModelDescription:
         class_names=tuple(map(str, range(10))), mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26),
         image_size=32, dataset="random",
     )  # fmt: skip
+
+
+def level_range(text: str) -> list[int]:
+    """ "2" → [2], "1-6" → [1, …, 6]."""
+    first, _, last = text.partition("-")
+    try:
+        levels = list(range(int(first), int(last or first) + 1))
+    except ValueError:
+        levels = []
+    if not levels or not set(levels) <= LEVELS.keys():
+        raise UserError(f"--levels takes a level or a range from 1 to {max(LEVELS)}, not {text!r}")
+    return levels
 
 
 def thin(case: Case) -> Case:

@@ -116,7 +116,8 @@ def _cause(images: np.ndarray, row: dict[str, np.ndarray], augment: Any, ours: n
     size = images.shape[1]
 
     def crops(dy: int = 0, dx: int = 0, axis: int = 1, flip: Any = row["flip"], first: bool = False,
-              mode: Any = mode, y: str = "crop_y", x: str = "crop_x", shift: int = 0) -> np.ndarray:  # fmt: skip
+              mode: Any = mode, y: str = "crop_y", x: str = "crop_x",
+              shift: int = 0) -> np.ndarray:  # fmt: skip
         batch = []
         for i, index in enumerate((row["index"] + shift) % len(images)):
             image = images[index]
