@@ -163,9 +163,12 @@ def _from_jax(path: Path) -> Checkpoint:
 
 def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
     tree = split(checkpoint.model)
-    counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
-    if checkpoint.step is not None and all(counter == checkpoint.step for counter in counters):
-        del tree[COUNTER]
+    if checkpoint.step is not None:  # a run's tree without counters means that they are the step
+        counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
+        if not counters:
+            tree[COUNTER] = {}
+        elif all(counter == checkpoint.step for counter in counters):
+            del tree[COUNTER]
     if checkpoint.momentum:
         tree["momentum"] = params_tree(checkpoint.momentum)
     flax_resnet.checkpoint.write(path, checkpoint.record, tree)

@@ -35,8 +35,9 @@ checkpoints = st.builds(
     descriptions,
     st.sampled_from(DTYPES),
     step=st.one_of(st.none(), st.integers(0, 2**31 - 1)),
+    counters=st.booleans(),
     momentum=st.booleans(),
-) | st.builds(make_checkpoint, descriptions, st.sampled_from(DTYPES), counters=st.just(False))
+)
 
 
 def assert_equal(a: Checkpoint, b: Checkpoint) -> None:
