@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -35,9 +35,11 @@ def parser() -> argparse.ArgumentParser:
 
     convert = commands.add_parser("convert", help="turn a checkpoint of one framework into one of the other")
     convert.set_defaults(run=run_convert)
-    convert.add_argument("source", type=Path, metavar="SRC", help="a checkpoint in any form, or a workdir")
     convert.add_argument(
-        "destination", type=Path, metavar="DST", help="where it goes; for a workdir, a workdir"
+        "source", type=expanded, metavar="SRC", help="a checkpoint in any form, or a workdir"
+    )
+    convert.add_argument(
+        "destination", type=expanded, metavar="DST", help="where it goes; for a workdir, a workdir"
     )
     convert.add_argument(
         "--to",
@@ -55,12 +57,17 @@ def parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint is")
     inspect.set_defaults(run=run_inspect)
-    inspect.add_argument("path", type=Path, metavar="PATH")
+    inspect.add_argument("path", type=expanded, metavar="PATH")
 
     for command in (convert, inspect):
         command.add_argument("--layout", metavar="NAME", help="whose names the file uses, if they don't tell")
         command.add_argument("--weights", metavar="NAME", help="which weights, in a file that has several")
     return top
+
+
+def expanded(text: str) -> Path:
+    """A path, with ~ for the home folder."""
+    return Path(text).expanduser()
 
 
 def run_convert(options: argparse.Namespace) -> int:
@@ -69,6 +76,12 @@ def run_convert(options: argparse.Namespace) -> int:
 
     settings = {"force": options.force, "check": not options.no_check}
     if (options.source / FOLDER).is_dir():
+        for name in ("layout", "to", "weights", "class_names", "dataset", "mean", "std", "image_size"):
+            if getattr(options, name) is not None:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is for one checkpoint, and {options.source} is a workdir: "
+                    f"name one of those in {options.source / FOLDER}"
+                )
         convert_run(options.source, options.destination, **settings)
         return 0
     changes = {
