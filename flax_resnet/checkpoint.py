@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from flax_resnet.naming import dotted, leaves
 from recipe import integrity
-from recipe.checkpoints import BEST, FOLDER, LATEST, unreadable
+from recipe.checkpoints import FOLDER, unreadable
 from recipe.errors import UserError
 
 Tree = dict[str, Any]
@@ -29,22 +31,25 @@ class CheckpointWriter:
 
     def __init__(self, workdir: Path, record: dict[str, Any]):
         self._record = record
-        self._managers = {
-            kind: ocp.CheckpointManager(
-                (workdir / FOLDER / kind).absolute(),
-                item_names=("state", "record"),
-                options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
-            )
-            for kind in (LATEST, BEST)
-        }
+        self._folder = (workdir / FOLDER).absolute()
+        # made by the first save: a manager starts a thread, which complains when the program ends before it
+        self._managers: dict[str, ocp.CheckpointManager] = {}
 
     def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
         """Start saving, unless this step is saved already.
 
         The arrays are copied first, since the next training step reuses their memory.
         """
+        if (self._folder / kind / str(step)).exists():
+            return
+        if kind not in self._managers:
+            self._managers[kind] = ocp.CheckpointManager(
+                self._folder / kind,
+                item_names=("state", "record"),
+                options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
+            )
         manager = self._managers[kind]
-        if step in manager.all_steps():
+        if step in manager.all_steps():  # it is being written
             return
         arrays = jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
         manager.save(step, args=_items({**self._record, "progress": progress}, arrays), force=True)
@@ -62,12 +67,24 @@ class CheckpointWriter:
 
 
 def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
-    """Write one checkpoint to `path`, which must not exist, as a run's writer would."""
+    """Write one checkpoint to `path`, which must not exist, as a run's writer would.
+
+    Raises:
+      OSError: if it can't be written.
+    """
     handler = ocp.CompositeCheckpointHandler(
         state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )
-    with ocp.Checkpointer(handler) as checkpointer:
-        checkpointer.save(path.absolute(), args=_items(record, tree))
+    threads = set(threading.enumerate())
+    with _one_error_only():
+        try:
+            with ocp.Checkpointer(handler) as checkpointer:
+                checkpointer.save(path.absolute(), args=_items(record, tree))
+        except (OSError, ValueError) as error:  # tensorstore raises ValueError when a disk is full
+            for thread in set(threading.enumerate()) - threads:
+                with contextlib.suppress(Exception):  # orbax's threads raise their error when joined
+                    thread.join(timeout=1)  # it still writes to a folder that has to go
+            raise error if isinstance(error, OSError) else OSError(str(error)[:200]) from error
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tree]:
@@ -119,6 +136,9 @@ class _PatientLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         return None if self.is_closed() else super().call_soon_threadsafe(*args, **kwargs)
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Say nothing about errors that nobody waits for any more."""
+
 
 class _PatientPolicy(asyncio.DefaultEventLoopPolicy):
     _loop_factory = _PatientLoop
@@ -126,14 +146,17 @@ class _PatientPolicy(asyncio.DefaultEventLoopPolicy):
 
 @contextlib.contextmanager
 def _one_error_only() -> Iterator[None]:
-    """Let the first unreadable array be the only one that is heard of.
+    """Let the first array that can't be read or written be the only one that is heard of.
 
     orbax closes its event loop after the first error, while tensorstore's threads still report on the
-    other arrays: without this, each prints "Event loop is closed" with a traceback.
+    other arrays: without this, each prints "Event loop is closed" with a traceback. Nor does orbax log
+    what it then raises, or every file of a folder that is no checkpoint.
     """
-    policy = asyncio.get_event_loop_policy()
+    policy, disabled = asyncio.get_event_loop_policy(), logging.root.manager.disable
     asyncio.set_event_loop_policy(_PatientPolicy())
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:
+        logging.disable(disabled)
         asyncio.set_event_loop_policy(policy)

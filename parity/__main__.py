@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -39,9 +39,11 @@ def parser() -> argparse.ArgumentParser:
 
     convert = commands.add_parser("convert", help="turn a checkpoint of one framework into one of the other")
     convert.set_defaults(run=run_convert)
-    convert.add_argument("source", type=Path, metavar="SRC", help="a checkpoint in any form, or a workdir")
     convert.add_argument(
-        "destination", type=Path, metavar="DST", help="where it goes; for a workdir, a workdir"
+        "source", type=expanded, metavar="SRC", help="a checkpoint in any form, or a workdir"
+    )
+    convert.add_argument(
+        "destination", type=expanded, metavar="DST", help="where it goes; for a workdir, a workdir"
     )
     convert.add_argument(
         "--to",
@@ -59,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint is")
     inspect.set_defaults(run=run_inspect)
-    inspect.add_argument("path", type=Path, metavar="PATH")
+    inspect.add_argument("path", type=expanded, metavar="PATH")
 
     verify = commands.add_parser("verify", help="check that both engines compute the same")
     verify.set_defaults(run=run_verify)
@@ -80,12 +82,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def expanded(text: str) -> Path:
+    """A path, with ~ for the home folder."""
+    return Path(text).expanduser()
+
+
 def run_convert(options: argparse.Namespace) -> int:
     """`convert`: one checkpoint, or a workdir's latest and best."""
     from parity.convert import convert, convert_run
 
     settings = {"force": options.force, "check": not options.no_check}
     if (options.source / FOLDER).is_dir():
+        for name in ("layout", "to", "weights", "class_names", "dataset", "mean", "std", "image_size"):
+            if getattr(options, name) is not None:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is for one checkpoint, and {options.source} is a workdir: "
+                    f"name one of those in {options.source / FOLDER}"
+                )
         convert_run(options.source, options.destination, **settings)
         return 0
     changes = {

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from torch import Tensor
 
 import flax_resnet.checkpoint
@@ -41,6 +40,7 @@ class Checkpoint:
     form: str  # jax | torch | safetensors
     layout: Layout
     lost: tuple[str, ...] = ()  # what the file holds beyond this
+    sealed: bool = True  # whether it carries a SHA-256 per tensor
 
     @property
     def description(self) -> ModelDescription:
@@ -68,12 +68,14 @@ def read(path: Path, layout: str | None = None, weights: str | None = None) -> C
         raise UserError(f"no checkpoint at {path}: there is no such file or folder")
     try:
         if path.is_dir():
-            found = _from_jax(path)
+            found = _from_jax(path, layout)
         elif SUFFIXES.get(path.suffix) == "safetensors":
             found = _from_safetensors(path, layout)
         else:
             found = _from_torch(path, layout, weights)
         check_values(found)
+        if weights and weights != found.record.get("source", {}).get("wrapper"):
+            raise UserError(f"it holds one set of weights, not under {weights}: leave out --weights")
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
     return found
@@ -99,9 +101,8 @@ def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list
         if form == "safetensors":
             _save_safetensors(path, theirs, same.get("fields", {"format": "pt"}))
         else:
-            with atomic_path(path) as temporary:
-                wrapping = (same.get("wrapper", ""), same.get("prefix", ""), same.get("fields", {}))
-                torch.save(wrap(theirs, *wrapping), temporary)
+            wrapping = (same.get("wrapper", ""), same.get("prefix", ""), same.get("fields", {}))
+            torch_ref.checkpoint.save(path, wrap(theirs, *wrapping))
         return [*run, *([] if same else ["description"])]
     if form == "safetensors":
         digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
@@ -143,14 +144,11 @@ def in_order(checkpoint: Checkpoint) -> Arrays:
     return {n: checkpoint.model[n] for n in wanted_shapes(checkpoint.description) if n in checkpoint.model}
 
 
-def _from_jax(path: Path) -> Checkpoint:
+def _from_jax(path: Path, layout: str | None) -> Checkpoint:
     record, tree = flax_resnet.checkpoint.read(path)
     description = described(record, path)
-    try:
-        model = join(tree)
-        momentum = torch_arrays(tree["momentum"]) if "momentum" in tree else None
-    except (KeyError, AttributeError) as error:
-        raise UserError(f"{path} is not a network's checkpoint: {error!r} in its tree") from error
+    model = join(tree)
+    momentum = torch_arrays(tree["momentum"]) if "momentum" in tree else None
     if "progress" in record:
         step, _ = progressed(record, path)
         momentum = momentum or {}
@@ -158,14 +156,17 @@ def _from_jax(path: Path) -> Checkpoint:
             model |= {
                 n: np.asarray(step, np.int64) for n in wanted_shapes(description) if n.endswith(COUNTER)
             }
-    return _checked(Checkpoint(record, model, momentum, "jax", OURS), path)
+    return _checked(Checkpoint(record, model, momentum, "jax", OURS), path, layout)
 
 
 def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
     tree = split(checkpoint.model)
-    counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
-    if checkpoint.step is not None and all(counter == checkpoint.step for counter in counters):
-        del tree[COUNTER]
+    if checkpoint.step is not None:  # a run's tree without counters means that they are the step
+        counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
+        if not counters:
+            tree[COUNTER] = {}
+        elif all(counter == checkpoint.step for counter in counters):
+            del tree[COUNTER]
     if checkpoint.momentum:
         tree["momentum"] = params_tree(checkpoint.momentum)
     flax_resnet.checkpoint.write(path, checkpoint.record, tree)
@@ -212,10 +213,10 @@ def _foreign(
 ) -> Checkpoint:
     record = {"model": json.loads(description.to_json()), "source": source}
     model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
-    return Checkpoint(record, model, None, source["form"], layout, lost)
+    return Checkpoint(record, model, None, source["form"], layout, lost, sealed=False)
 
 
-def _checked(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> Checkpoint:
+def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoint:
     """Check the names of a checkpoint of this project."""
     if layout and named(layout) is not OURS:
         raise UserError(f"{path} is a checkpoint of this project, not one in the layout {layout}")
@@ -236,4 +237,4 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> C
 
 def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(dict(tensors), temporary, metadata=metadata)
+        temporary.write_bytes(safetensors.torch.save(dict(tensors), metadata=metadata))

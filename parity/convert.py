@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,8 +98,12 @@ def convert(
 def convert_run(source: Path, destination: Path, **options: Any) -> None:
     """Convert a workdir's latest and best checkpoint, so that the other engine can go on in `destination`.
 
-    `destination` may be the same workdir. The run's config and metrics go along.
+    `destination` may be the same workdir, else a new one. The run's config and metrics go along.
     """
+    if destination.suffix in SUFFIXES:
+        raise UserError(f"{source} is a workdir: DST must be one as well, not a {destination.suffix} file")
+    if (destination / checkpoints.FOLDER).exists() and not destination.samefile(source):
+        raise UserError(f"{destination} holds a run already; choose a new workdir")
     pairs = []
     for kind in (checkpoints.BEST, checkpoints.LATEST):
         folder = Path(checkpoints.FOLDER) / kind
@@ -116,7 +121,7 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
             with atomic_path(destination / name) as temporary:
                 shutil.copyfile(source / name, temporary)
     engine = "torch" if pairs[-1][1].suffix else "jax"
-    print(f"Go on with: python main.py … --config.engine={engine} --workdir={destination}")
+    print(f"Go on with: python main.py … --config.engine={engine} --workdir={shlex.quote(str(destination))}")
 
 
 def described_anew(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:

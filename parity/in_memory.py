@@ -18,6 +18,7 @@ def to_flax(state_dict: Mapping[str, Tensor], layout: str | None = None) -> Tree
 
     Args:
       state_dict: tensors by name, unwrapped: convolutions (out, in, kh, kw), linear weights (out, in).
+        Their values are moved as they are, NaN included.
       layout: the name of its layout (see `parity.layouts`), or None to recognise it.
 
     Returns:

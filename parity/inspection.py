@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from parity.checkpoint import Checkpoint, read
+from recipe import checkpoints
 from recipe.settings import fields
 from torch_ref.train_state import COUNTER
 
@@ -13,13 +14,14 @@ CONFIG = ("engine", "seed", "precision", "epochs", "batch_size", "optimizer.lr",
 
 
 def inspect(path: Path, layout: str | None = None, weights: str | None = None) -> str:
-    """Describe a checkpoint in lines of "name: value".
+    """Describe a checkpoint, or a workdir's best (else latest) one, in lines of "name: value".
 
     Raises:
       UserError: if it is none, is damaged, or can't be told apart from another layout.
     """
-    checkpoint = read(path, layout, weights)
-    return "\n".join(f"{name + ':':<16}{value}" for name, value in _rows(checkpoint).items() if value)
+    path = checkpoints.find(str(path), "")
+    rows = {"checkpoint": str(path), **_rows(read(path, layout, weights))}
+    return "\n".join(f"{name + ':':<17}{value}" for name, value in rows.items() if value)
 
 
 def _rows(checkpoint: Checkpoint) -> dict[str, str]:
@@ -48,9 +50,9 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         "image size": f"{description.image_size} px",
         "other fields": ", ".join(f"{name} = {value}" for name, value in source.get("fields", {}).items()),
         "not convertible": ", ".join(checkpoint.lost),
-        "integrity": "no checksums (a flipped bit that leaves the values finite can't be seen)"
-        if source and checkpoint.form == source["form"] and checkpoint.layout.name == source["layout"]
-        else "every tensor and the record have the SHA-256 they were saved with",
+        "integrity": "every tensor and the record have the SHA-256 they were saved with"
+        if checkpoint.sealed
+        else "no checksums (a flipped bit that leaves the values finite can't be seen)",
     }
     if checkpoint.step is not None:
         config = dict(fields(record.get("config") or {}))

@@ -52,6 +52,9 @@ def from_state_dict(
     Raises:
       UserError: if it is no network of this family, or could be of several layouts.
     """
+    strange = [f"{k} is a {type(t).__name__}" for k, t in tensors.items() if not isinstance(t, Tensor)]
+    if strange:
+        raise UserError(f"a state dict holds PyTorch tensors only: {'; '.join(strange)}")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if layout:
         found = named(layout)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.naming import leaves, nest, to_flax_layout, to_torch_layout, torch_key
+from recipe.errors import UserError
 from torch_ref.train_state import COUNTER
 
 Arrays = dict[str, np.ndarray]  # keyed as this project's PyTorch state dict, in PyTorch's layout
@@ -28,11 +29,18 @@ def params_tree(arrays: Mapping[str, np.ndarray]) -> Tree:
 
 
 def torch_arrays(tree: Mapping[Any, Any]) -> Arrays:
-    """The inverse of `params_tree`; takes trees of statistics as well."""
-    return {
-        torch_key(path): np.ascontiguousarray(to_torch_layout(np.asarray(leaf)))
-        for path, leaf in leaves(tree)
-    }
+    """The inverse of `params_tree`; takes trees of statistics as well.
+
+    Raises:
+      UserError: for a leaf of an unknown name or rank.
+    """
+    try:
+        return {
+            torch_key(path): np.ascontiguousarray(to_torch_layout(np.asarray(leaf)))
+            for path, leaf in leaves(tree)
+        }
+    except (KeyError, AttributeError) as error:
+        raise UserError(f"not the tree of a network: {error!r} in it") from error
 
 
 def split(model: Mapping[str, np.ndarray]) -> Tree:
@@ -51,6 +59,6 @@ def split(model: Mapping[str, np.ndarray]) -> Tree:
 
 
 def join(tree: Mapping[str, Any]) -> Arrays:
-    """The inverse of `split`."""
+    """The inverse of `split`; a group that is absent is taken to be empty."""
     counters = {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(tree.get(COUNTER, {}))}
-    return torch_arrays(tree["params"]) | torch_arrays(tree["batch_stats"]) | counters
+    return torch_arrays(tree.get("params", {})) | torch_arrays(tree.get("batch_stats", {})) | counters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any, NamedTuple
 
 from recipe.errors import UserError, choice
@@ -70,6 +71,12 @@ class ModelDescription:
         choice("stem", self.stem, STEMS)
         if self.width < 1:
             raise UserError(f"config.model.width must be a positive number of channels, not {self.width}")
+        if self.image_size < 1:
+            raise UserError(f"the image size must be a positive number of pixels, not {self.image_size}")
+        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
+            raise UserError(f"the mean must be three finite numbers, not {self.mean}")
+        if len(self.std) != 3 or not all(map(math.isfinite, self.std)) or min(self.std) <= 0:
+            raise UserError(f"the std must be three positive numbers, not {self.std}")
         if self.architecture.shortcut == "pad" and self.width % 2:
             raise UserError(
                 f"{self.arch} pads channels on both sides: its width must be even, not {self.width}"

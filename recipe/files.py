@@ -44,7 +44,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    old = room.with_suffix(".old")
+    old = room.with_name(f"{room.name}.old")
     try:
         yield room / path.name
         if path.exists():
@@ -55,6 +55,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+        if old.is_symlink():
+            old.unlink()
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(room, ignore_errors=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
+import pickle
 import re
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,10 @@ from recipe.errors import UserError
 from recipe.files import atomic_path
 
 SUFFIX = ".pt"  # a checkpoint is a file
-# Training loops leave such numbers in their files; making one runs no code of the file's.
+# Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
 _SCALAR: Any = np.float64(0).__reduce__()[0]
-NUMPY_SCALARS: list[Any] = [
+HARMLESS: list[Any] = [
+    argparse.Namespace,
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     *(np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType),
@@ -67,8 +72,19 @@ class CheckpointWriter:
 def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     """Write one checkpoint, atomically."""
     sealed = integrity.seal(record, _digests(tree))
+    save(path, {**tree, "record": json.dumps(sealed)})
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """`torch.save`, atomically.
+
+    Raises:
+      OSError: if it can't be written. (PyTorch's own writer does not say that the disk is full.)
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        torch.save({**tree, "record": json.dumps(sealed)}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tree]:
@@ -98,15 +114,17 @@ def load(path: Path) -> Any:
       UserError: if the file wants to run code, or is damaged.
     """
     try:
-        with torch.serialization.safe_globals(NUMPY_SCALARS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile and pickle raise many types for a damaged file
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        if code := re.search(r"GLOBAL ([\w.]+)|(?=TorchScript)", str(error)):
+            what = code[1] or "TorchScript"
             raise UserError(
-                f"{path} was not opened, since that would run code from the file ({code[1]}); nothing of it "
-                "ran. Ask its owner for the weights alone: torch.save(model.state_dict(), …)"
+                f"{path} was not opened, since that would run code from the file ({what}); "
+                "nothing of it ran. Ask its owner for the weights alone: torch.save(model.state_dict(), …)"
             ) from error
-        raise unreadable(path, error) from error
+        reason = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
+        raise unreadable(path, pickle.UnpicklingError(reason[1]) if reason else error) from error
 
 
 def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:

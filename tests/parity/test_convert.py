@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -111,27 +112,26 @@ def test_what_is_no_checkpoint_is_never_replaced(
     assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
 
 
+FULL = """
+import resource, sys
+from parity.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (12 << 10, 12 << 10))
+sys.exit(main(["convert", *sys.argv[1:], "--no-check", "--force"]))
+"""
+
+
 @pytest.mark.parametrize("name", ["jax", "new.pt", "new.safetensors"])
-def test_a_full_disk_leaves_the_old_checkpoint_whole(
-    name: str,
-    source: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
+def test_a_full_disk_leaves_the_old_checkpoint_whole(name: str, source: Path, tmp_path: Path):
+    """As the operating system says it: no file may grow beyond 12 KB."""
     destination = tmp_path / name
     assert main(["convert", str(source), str(destination), "--no-check"]) == 0
-    before = tree(tmp_path)
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("flax_resnet.checkpoint.write", full)
-    monkeypatch.setattr("torch.save", full)
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    assert main(["convert", str(source), str(destination), "--no-check", "--force"]) == 2
-    assert "No space left on device" in capsys.readouterr().err
-    assert tree(tmp_path) == before
+    before = tree(destination) if destination.is_dir() else destination.read_bytes()
+    command = [sys.executable, "-c", FULL, str(source), str(destination)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: can't write {destination}: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (tree(destination) if destination.is_dir() else destination.read_bytes()) == before
 
 
 SLOW = """
@@ -209,7 +209,11 @@ WRONG = [
     (["convert", "12.pt", "x.pt", "--to=torch:kuangliu"], "kuangliu/pytorch-cifar has no resnet20"),
     (["convert", "12.pt", "x", "--class-names=a,b"], "--class-names has 2 names, the network 10 classes"),
     (["convert", "12.pt", "x", "--mean=1,2"], "--mean takes three numbers"),
-    (["inspect", "."], "is not a readable checkpoint"),
+    (["convert", "12.pt", "x", "--image-size=0"], "the image size must be a positive number"),
+    (["convert", "12.pt", "x", "--std=1,0,1"], "the std must be three positive numbers"),
+    (["convert", "12.pt", "x", "--mean=nan,0,0"], "the mean must be three finite numbers"),
+    (["convert", "12.pt", "x", "--weights=net"], "leave out --weights"),
+    (["convert", "12.pt", "x" * 300], "File name too long"),
 ]  # fmt: skip
 
 
@@ -225,6 +229,61 @@ def test_wrong_input_gets_one_line(
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert tree(source.parent) == before
+
+
+def test_a_jax_checkpoint_has_no_other_layout(source: Path, tmp_path: Path, capsys: Any):
+    assert main(["convert", str(source), str(tmp_path / "12"), "--no-check"]) == 0
+    assert main(["convert", str(tmp_path / "12"), str(tmp_path / "x.pt"), "--layout=torchvision"]) == 2
+    assert "is a checkpoint of this project, not one in the layout" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_checkpoint_gets_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    (tmp_path / "a").mkdir()
+    assert main(["inspect", str(tmp_path)]) == 2
+    error = capfd.readouterr().err
+    assert "is not a readable checkpoint" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_link_is_replaced_and_names_with_dots_are_not_cut(source: Path, tmp_path: Path):
+    (tmp_path / ".v.old").mkdir()
+    (tmp_path / ".v.old" / "thesis.tex").write_text("years of work")
+    for _ in range(2):
+        assert main(["convert", str(source), str(tmp_path / "v.1"), "--no-check", "--force"]) == 0
+    (tmp_path / "link").symlink_to("v.1")
+    assert main(["convert", str(source), str(tmp_path / "link"), "--no-check", "--force"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".v.old", "12.pt", "link", "v.1"]
+
+
+def test_the_home_folder_is_found(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["convert", "~/12.pt", "~/12", "--no-check"]) == 0
+    assert read(tmp_path / "12").step == 12
+
+
+def test_a_training_scripts_flags_and_torchscript(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """timm saves argparse's Namespace, which is opened; TorchScript is a program, which is not."""
+    tensors = torchvision.models.resnet18().state_dict()
+    content = {"state_dict": tensors, "state_dict_ema": tensors, "args": argparse.Namespace(lr=0.1)}
+    torch.save(content, tmp_path / "timm.pth.tar")
+    assert main(["inspect", str(tmp_path / "timm.pth.tar"), "--weights=state_dict_ema"]) == 0
+    assert "wrapper 'state_dict_ema'" in capsys.readouterr().out
+    torch.jit.trace(torch.nn.ReLU(), torch.ones(1)).save(str(tmp_path / "program.pt"))
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "program.pt")]) == 2
+    error = capsys.readouterr().err
+    assert "would run code from the file (TorchScript)" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_our_own_file_has_checksums_wherever_it_came_from(tmp_path: Path, capsys: Any):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "theirs.pt")
+    for command in (["theirs.pt", "jax", "--layout=torchvision"], ["jax", "ours.pt"]):
+        paths = [str(tmp_path / name) for name in command[:2]]
+        assert main(["convert", *paths, *command[2:], "--no-check"]) == 0
+    for name, text in (("theirs.pt", "no checksums"), ("ours.pt", "have the SHA-256")):
+        assert main(["inspect", str(tmp_path / name)]) == 0
+        assert text in capsys.readouterr().out
 
 
 def test_exporting_to_another_function_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

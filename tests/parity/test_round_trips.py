@@ -17,6 +17,7 @@ from parity.layouts import LAYOUTS, OURS
 from parity.state_dicts import wanted_shapes
 from parity.tensors import to_tensor
 from recipe.architectures import ARCHITECTURES, STEMS
+from recipe.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, random_arrays, same, save
 from torch_ref.train_state import COUNTER
 
@@ -35,8 +36,9 @@ checkpoints = st.builds(
     descriptions,
     st.sampled_from(DTYPES),
     step=st.one_of(st.none(), st.integers(0, 2**31 - 1)),
+    counters=st.booleans(),
     momentum=st.booleans(),
-) | st.builds(make_checkpoint, descriptions, st.sampled_from(DTYPES), counters=st.just(False))
+)
 
 
 def assert_equal(a: Checkpoint, b: Checkpoint) -> None:
@@ -145,3 +147,15 @@ def test_the_jax_form_has_no_counters_where_they_are_the_step(tmp_path: Path):
     assert COUNTER in read_jax(save(tmp_path / "odd", odd, "jax"))[1]
     assert_equal(odd, read(tmp_path / "odd"))
     assert OURS.theirs("bn1.weight") == "bn1.weight"
+
+
+def test_in_memory_errors_are_one_line():
+    tensors = {n: to_tensor(a) for n, a in make_checkpoint(describe("resnet18")).model.items()}
+    with pytest.raises(UserError, match=r"linear\.bias is a ndarray"):
+        to_flax({**tensors, "linear.bias": tensors["linear.bias"].numpy()})
+    tree = to_flax(tensors)
+    with pytest.raises(UserError, match=r"conv1\.weight"):
+        to_torch({"batch_stats": tree["batch_stats"]})
+    for odd in ({"kernel": np.zeros((2, 2, 2))}, {"weight": np.zeros(2)}):
+        with pytest.raises(UserError, match="not the tree of a network"):
+            to_torch({**tree, "params": {**tree["params"], "odd": odd}})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flax_resnet
+import flax_resnet.checkpoint
 import torch_ref
 from parity.__main__ import main
 from parity.checkpoint import Checkpoint, read
@@ -155,3 +156,31 @@ def test_weights_alone_are_no_run_to_go_on_with(config: Any, data: Dataset, tmp_
     assert main(["convert", str(weights), str(tmp_path / "b/checkpoints/latest/0"), "--no-check"]) == 0
     with pytest.raises(UserError, match="holds weights only"):
         make_run(flax_resnet, config, data, tmp_path / "b")
+
+
+def test_two_runs_are_not_mixed(config: Any, data: Dataset, tmp_path: Path, capsys: Any):
+    """A workdir takes no checkpoints of another run, and flags for one checkpoint are not ignored."""
+    for name in ("a", "b"):
+        run = make_run(torch_ref, config, data, tmp_path / name)
+        run._trainer.save("latest")
+        run._trainer.wait_for_checkpoints()
+    for arguments, message in (
+        (["a", "b"], "holds a run already"),
+        (["a", "b", "--force"], "holds a run already"),
+        (["a", "new.pt"], "DST must be one as well"),
+        (["a", "new", "--to=jax"], "--to is for one checkpoint"),
+        (["a", "new", "--mean=0,0,0"], "--mean is for one checkpoint"),
+    ):
+        paths = [str(tmp_path / name) for name in arguments[:2]]
+        assert main(["convert", *paths, *arguments[2:], "--no-check"]) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert main(["inspect", str(tmp_path / "a")]) == 0
+    assert str(tmp_path / "a/checkpoints/latest/0.pt") in capsys.readouterr().out
+
+
+def test_a_run_that_saves_nothing_leaves_nothing(tmp_path: Path):
+    """orbax's manager starts a thread, which fails aloud when the program ends with an error before it."""
+    writer = flax_resnet.checkpoint.CheckpointWriter(tmp_path, {})
+    writer.close()
+    assert not list(tmp_path.iterdir())
