@@ -31,7 +31,7 @@ class Finding:
         """Error over budget; above 1 it fails. 0/0 is 0, and what is not a number fails."""
         if self.error == 0:
             return 0.0
-        if not math.isfinite(self.error) or not math.isfinite(self.allowed) or self.allowed == 0:
+        if not math.isfinite(self.error) or not math.isfinite(self.allowed) or self.allowed <= 0:
             return math.inf
         return self.error / self.allowed
 
@@ -50,8 +50,8 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether every finding is within its budget."""
-        return all(finding.ratio <= 1 for finding in self.findings)
+        """Whether something was compared, and every finding is within its budget."""
+        return bool(self.findings) and all(finding.ratio <= 1 for finding in self.findings)
 
     @property
     def first_failure(self) -> Finding | None:
