@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parity.results import Finding
-from parity.sides import LOGITS, Layer, Pass, to_nhwc
+from parity.sides import Layer, Pass, to_nhwc
 
 MATCH = 1e-9  # of the largest element; in float64 the right cause agrees to about 1e-14
 FAMILIES = (
@@ -83,27 +83,31 @@ def of_wiring(ours: Pass, theirs: Pass, findings: list[Finding]) -> Cause:
     layer, reference = ours.layers[index], theirs.layers[index]
     earlier = theirs.layers[:index]
     if _close(layer.input, reference.input):
-        block = _block_sums(reference, earlier)
-        found = _first(block, layer.output)
-        where = "its input is right, its output is not"
-        if found:
-            return found
-        if path == LOGITS or block:
-            return "wiring", f"{path}: {where}, and its layers one by one are looked at above"
-        return "unknown", f"{path}: {where}: see this layer on its own"
+        sums = _block_sums(reference, earlier)
+        if sums:
+            family, words = either(sums[0][2], sums[1:], layer.output, reference.output)
+            return ("wiring", f"{path}: its layers are right, their sum is not") if family == "unknown" else (
+                family, words
+            )  # fmt: skip
+        return "unknown", f"{path}: its input is right, its output is not: see this layer on its own"
     producer = earlier[-1].path if earlier else "the images"
     found = _first(_inputs(reference, earlier), layer.input)
+    if not found:  # or the mistake is PyTorch's
+        index = next(i for i, other in enumerate(ours.layers) if other is layer)
+        found = _first(_inputs(layer, ours.layers[:index]), reference.input)
+        found = found and (found[0], f"in PyTorch: {found[1]}")
     return found or ("wiring", f"{path} gets another input: between {producer} and {path}")
 
 
 def of_loss(ours: float, theirs: float, batch: int, plain: float) -> Cause:
     """Why the loss differs; `plain` is PyTorch's without label smoothing."""
-    for words, value in (
-        (f"the sum over the batch of {batch} instead of the mean", theirs * batch),
-        ("label smoothing is not applied", plain),
-        ("the mean is taken twice", theirs / batch),
+    for words, a, b in (
+        (f"the sum over the batch of {batch} instead of the mean", ours, theirs * batch),
+        (f"in PyTorch: the sum over the batch of {batch} instead of the mean", ours * batch, theirs),
+        ("label smoothing is not applied", ours, plain),
+        ("the mean is taken twice", ours * batch, theirs),
     ):
-        if abs(ours - value) <= MATCH * abs(value):
+        if abs(a - b) <= MATCH * abs(b):
             return "loss", words
     return _scale_or_rounding(np.asarray(ours), np.asarray(theirs)) or ("loss", "the loss itself differs")
 
@@ -125,9 +129,15 @@ def of_gradients(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], bat
     )  # fmt: skip
 
 
-def first_match(alternatives: Alternatives, value: np.ndarray) -> Cause:
-    """The first alternative that gives `value`, or "unknown"."""
-    return _first(alternatives, value) or _unknown()
+def either(
+    right: Callable[[], Any], alternatives: Alternatives, ours: np.ndarray, theirs: np.ndarray
+) -> Cause:
+    """The first alternative that explains the side that is wrong: the one which `right` does not give."""
+    alternatives = list(alternatives)
+    if not _close(ours, np.asarray(right())):
+        return _first(alternatives, ours) or _scale_or_rounding(ours, theirs) or _unknown()
+    family, words = _first(alternatives, theirs) or _scale_or_rounding(theirs, ours) or _unknown()
+    return family, f"in PyTorch: {words}"
 
 
 def _convolutions(conv: nn.Conv2d, x: Tensor, training: bool) -> Alternatives:
@@ -153,6 +163,7 @@ def _convolutions(conv: nn.Conv2d, x: Tensor, training: bool) -> Alternatives:
     yield family, "padded on the far side only", lambda: run(w, (0, 2 * padding, 0, 2 * padding))
     yield family, "padded on the near side only", lambda: run(w, (2 * padding, 0, 2 * padding, 0))
     yield family, "no padding", lambda: run(w, (0, 0, 0, 0))
+    yield family, f"padded with zeros, not by the mode {conv.padding_mode!r}", lambda: run(w, even)
     yield (
         family,
         "padding repeats the border",
@@ -188,7 +199,7 @@ def _batch_norms(norm: nn.BatchNorm2d, x: Tensor, training: bool) -> Alternative
     family, one, zero = "batch norm", torch.ones_like(norm.weight), torch.zeros_like(norm.weight)
     wrong = "running statistics in train mode" if training else "the batch's statistics in eval mode"
     yield family, f"it normalises with the {wrong.removeprefix('the ')}", lambda: run(*other)
-    for eps in (1e-3, 1e-4, 1e-6, 1e-8, 0.0):
+    for eps in (1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 0.0):
         yield family, f"eps is {eps:g} instead of {norm.eps:g}", functools.partial(run, mean, var, eps)
     yield family, "it normalises with the unbiased variance", lambda: run(mean, x.var((0, 2, 3)))
     yield family, "the scale is not applied", lambda: run(mean, var, scale=one)
@@ -273,6 +284,7 @@ def _block_sums(block: Layer, earlier: list[Layer]) -> list[tuple[str, str, Call
     relu = lambda value: np.maximum(value, 0)  # noqa: E731
     name = block.path
     return [
+        ("", "right", lambda: relu(y + x)),
         ("activation", f"{name}: no ReLU after the sum", lambda: y + x),
         ("activation", f"{name}: the ReLU comes before the sum", lambda: relu(y) + x),
         ("activation", f"{name}: a ReLU before the sum, and one after it", lambda: relu(relu(y) + x)),

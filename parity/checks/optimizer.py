@@ -110,7 +110,7 @@ def update(case: Case, recipe: dict[str, Any]) -> Check:
                 finding = elementwise(where, ours[group][name], theirs[group][name], bounds[group][name])
                 findings.append(finding)
                 if finding.ratio > 1 and not cause:
-                    family, cause = _cause(config, schedule, step, params, grads, buffers, ours, name)
+                    family, cause = _cause(config, schedule, step, params, grads, buffers, ours, theirs, name)
     words = "".join(
         f", {key.replace('_', ' ')} {value:g}" if not isinstance(value, bool) else ", Nesterov" * value
         for key, value in recipe.items()
@@ -179,6 +179,7 @@ def _cause(
     grads: Arrays,
     momentum: Arrays,
     ours: dict[str, Arrays],
+    theirs: dict[str, Arrays],
     name: str,
 ) -> causes.Cause:
     """SGD by its formula, with one mistake at a time."""
@@ -194,17 +195,22 @@ def _cause(
 
     lr = learning_rate(step)
     others = {wrong for shift in (-1, 1) if (wrong := learning_rate(max(step + shift, 0))) != lr}
-    return causes.first_match(
+    return causes.either(
+        lambda: sgd(decayed, lr),
         [
             ("weight decay", f"no weight decay of {name}", lambda: sgd(g, lr)),
             ("weight decay", "decay after momentum, times lr", lambda: sgd(g, lr, extra=lr * wd * p)),
             ("weight decay", "decay after momentum, not times lr", lambda: sgd(g, lr, extra=wd * p)),
+            ("weight decay", "decay after momentum, not times lr, and with the wrong sign",
+             lambda: sgd(g, lr, extra=-wd * p)),
             ("weight decay", "decay is subtracted", lambda: sgd(g - wd * p, lr)),
             ("weight decay", "decay is applied twice", lambda: sgd(g + 2 * wd * p, lr)),
             ("momentum", "Nesterov is off", lambda: sgd(decayed, lr, nesterov=False)),
             ("momentum", "Nesterov is on", lambda: sgd(decayed, lr, nesterov=True)),
             ("momentum", "dampening 1 − momentum", lambda: sgd(decayed, lr, dampening=1 - mu)),
             ("momentum", "dampening equals momentum", lambda: sgd(decayed, lr, dampening=mu)),
+            *(("momentum", f"dampening {other:g}", lambda o=other: sgd(decayed, lr, dampening=o))
+              for other in (0.1, 0.5)),
             ("momentum", "no momentum", lambda: p - lr * decayed),
             *(("momentum", f"momentum {other:g}", lambda o=other: sgd(decayed, lr, mu=o))
               for other in (0.99, 0.95, 0.8)),
@@ -214,4 +220,5 @@ def _cause(
             ("learning rate", "lr is not applied", lambda: sgd(decayed, 1.0)),
         ],
         ours["params"][name],
+        theirs["params"][name],
     )  # fmt: skip

@@ -61,7 +61,7 @@ def _batches(case: Case, images: np.ndarray, labels: np.ndarray, plan: EpochPlan
         ).numpy()
         findings.append(_differences(f"step {step}: bytes after crop and flip", bytes_ours, bytes_theirs))
         if findings[-1].error and not cause:
-            family, cause = _cause(images, row, augment, bytes_ours)
+            family, cause = _cause(images, row, augment, bytes_ours, bytes_theirs)
         for precision in ("f32", "f64"):
             ours = jax.jit(lambda data, plan: flax_resnet.augment.make_batch(data, plan, augment))(
                 {"image": jnp.asarray(images), "label": jnp.asarray(labels),
@@ -110,7 +110,9 @@ def _differences(where: str, ours: np.ndarray, theirs: np.ndarray) -> Finding:
     return Finding(where, float((ours != theirs).sum()), 0.0)
 
 
-def _cause(images: np.ndarray, row: dict[str, np.ndarray], augment: Any, ours: np.ndarray) -> causes.Cause:
+def _cause(
+    images: np.ndarray, row: dict[str, np.ndarray], augment: Any, ours: np.ndarray, theirs: np.ndarray
+) -> causes.Cause:
     """The obvious slow crop, with one mistake at a time."""
     mode = {"zero": "constant", "reflect": "reflect"}[augment.pad_mode]
     size = images.shape[1]
@@ -144,7 +146,7 @@ def _cause(images: np.ndarray, row: dict[str, np.ndarray], augment: Any, ours: n
         ("pipeline", "the neighbouring example", lambda: crops(shift=1)),
         ("pipeline", "red and blue are swapped", lambda: crops()[..., ::-1]),
     ]  # fmt: skip
-    family, cause = causes.first_match(alternatives, ours)
+    family, cause = causes.either(crops, alternatives, ours, theirs)
     return "pipeline", cause if family != "unknown" else "the bytes differ; no known mistake gives them"
 
 

@@ -26,7 +26,7 @@ from parity.tensors import to_numpy, to_tensor
 from parity.trees import Arrays, join, params_tree, split, torch_arrays
 from recipe import checkpoints
 from recipe.data import Dataset
-from recipe.plan import make_plan
+from recipe.plan import EpochPlan, make_plan
 from recipe.schedule import make_schedule
 from torch_ref.train_state import COUNTER
 
@@ -85,7 +85,10 @@ def check_free(case: Case) -> Iterator[Check]:
     """Level 7: float64 free-running, then float32 and bfloat16 from the same state before every step."""
     steps = STEPS if case.quick else LONG_STEPS
     with tempfile.TemporaryDirectory() as folder:
-        yield free_running(case, steps, Path(folder))
+        alone = single_steps(case, Path(folder))
+        yield alone
+        if alone.passed:  # a wrong step would only be a wrong trajectory
+            yield free_running(case, steps, Path(folder))
     for precision, count in SYNCHRONISED.items():
         with tempfile.TemporaryDirectory() as folder:
             yield synchronised(case, precision, count, Path(folder))
@@ -114,6 +117,68 @@ def free_running(case: Case, steps: int, folder: Path) -> Check:
         cause = f"at step {first + 1} {names[first]} differs most; see the checks of a single step"
     name = f"{steps} free-running steps, width {case.description.width}, lr drops at {_drops(setting)}"
     return Check(7, name, "f64", "of the largest element", tuple(findings), family, cause)
+
+
+def single_steps(case: Case, folder: Path) -> Check:
+    """Single float64 steps from PyTorch's state, in the first epoch and at the lr drops, with the cause."""
+    setting = Setting(case, "f64", STEPS, folder)
+    ours, theirs = setting.trainer("jax"), setting.trainer("torch")
+    findings: list[Finding] = []
+    family = cause = ""
+    initial, state = _state(ours), _start(setting)
+    error, name = _worst(initial, state)
+    findings.append(Finding("initial weights", error, BOUND))
+    if error > BOUND:
+        family, cause = "state", f"{name} of a new network differs most"
+    for step in (0, 1, 2, 14, 15, 22):
+        plan = setting.plan(step // 10)
+        our, their = _step(ours, state, step, plan), _step(theirs, state, step, plan)
+        error, name = _worst(our, their)
+        findings.append(Finding(f"step {step + 1}", error, BOUND))
+        if not error <= BOUND and not cause:
+            family, cause = _cause(ours, theirs, state, step, plan, our, their)
+            cause = f"{name} differs most: {cause}"
+        state = their
+    return Check(
+        7, "single steps from one state", "f64", "of the largest element", tuple(findings), family, cause
+    )
+
+
+def _cause(
+    ours: Any, theirs: Any, state: State, step: int, plan: Any, our: State, their: State
+) -> tuple[str, str]:
+    """What one engine must have done for its result: each mistake is made with the other engine."""
+    for words, wrong in (("", our), ("in PyTorch: ", their)):
+        still = {n for n in state["model"] if np.array_equal(state["model"][n], wrong["model"][n])}
+        if still and all("running" in name for name in still):
+            return "running statistics", f"{words}{sorted(still)[0]} is not updated"
+    for words, wrong, engine in (("", our, theirs), ("in PyTorch: ", their, ours)):
+        for family, what, attempt in _attempts(engine, state, step, plan):
+            if _worst(attempt(), wrong)[0] <= BOUND:
+                return family, f"{words}{what}"
+    return "unknown", "no known mistake gives these numbers; what one step is made of is checked above"
+
+
+def _attempts(
+    engine: Any, state: State, step: int, plan: EpochPlan
+) -> list[tuple[str, str, Callable[[], State]]]:
+    """Steps with one mistake each: family, what it is, and the state that it ends in."""
+    run = functools.partial(functools.partial, _step, engine)
+    attempts: list[tuple[str, str, Callable[[], State]]] = [
+        ("state", "the momentum was not transferred", run({**state, "momentum": {}}, step, plan)),
+        ("pipeline", "the batch of the step after", run(state, step, _rolled(plan, 1))),
+        ("pipeline", "the batch of the step before", run(state, step, _rolled(plan, -1))),
+    ]
+    for other in {0, step - 1, step + 1} - {-1, step}:
+        # the plan is turned so that the other step has this one's batch
+        attempt = run(state, other, _rolled(plan, step - other))
+        attempts.append(("learning rate", f"the learning rate of step {other + 1}", attempt))
+    return attempts
+
+
+def _rolled(plan: EpochPlan, by: int) -> EpochPlan:
+    rows = {name: np.roll(rows, -by, axis=0) for name, rows in dataclasses.asdict(plan).items()}
+    return EpochPlan(**rows)
 
 
 def synchronised(case: Case, precision: str, count: int, folder: Path) -> Check:

@@ -53,7 +53,7 @@ def test_conversion_is_proven_and_told(source: Path, tmp_path: Path, capsys: pyt
     output = capsys.readouterr().out
     for text in (
         "resnet20, cifar stem, width 2",
-        "step:           12",
+        "step:            12",
         "2 steps into the epoch",
         "59 buffers",
     ):
