@@ -9,9 +9,11 @@ python -m parity inspect PATH [--layout NAME]
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recipe import files
 from recipe.architectures import ARCHITECTURES
@@ -75,6 +77,15 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--stop", action="store_true", help="end at the first failure")
     verify.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+
+    verify.add_argument("--mutants", type=Path, metavar="FILE", help="the page's table, by mutants --json")
+
+    mutants = commands.add_parser("mutants", help="plant mistakes one at a time: verify must find them")
+    mutants.set_defaults(run=run_mutants)
+    mutants.add_argument("names", nargs="*", metavar="NAME", help="parts of names; all mutants if none")
+    mutants.add_argument("--jobs", type=int, default=1, help="how many at a time")
+    mutants.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
+    mutants.add_argument("--markdown", type=Path, metavar="FILE", help="write a table")
 
     for command in (convert, inspect, verify):
         command.add_argument("--layout", metavar="NAME", help="whose names the file uses, if they don't tell")
@@ -147,6 +158,7 @@ def run_verify(options: argparse.Namespace) -> int:
             )
             for arch in archs
         ]
+    planted = json.loads(options.mutants.read_text(encoding="utf-8")) if options.mutants else None
     passed = True
     for case in cases:
         report = verify.run(case, levels, stop=options.stop)
@@ -155,9 +167,28 @@ def run_verify(options: argparse.Namespace) -> int:
             if path:
                 files.write_text(
                     path if len(cases) == 1 else path.with_stem(f"{path.stem}-{case.description.arch}"),
-                    render(report),
+                    render(report, planted),
                 )
     return 0 if passed else 1
+
+
+def run_mutants(options: argparse.Namespace) -> int:
+    """`mutants`: 0 only if every one was caught, where and as what it should be."""
+    from parity import planting
+
+    def show(result: dict[str, Any]) -> None:
+        state = "caught" if result["right"] else "WRONG " if result["caught_by"] else "MISSED"
+        found = f"{result['caught_by']}: {result['where']}; {result['family']}: {result['cause']}"
+        print(f"{state}  {result['name']} ({result['seconds']} s): {found}", flush=True)
+
+    results = planting.run(options.names, options.jobs, show)
+    if options.json:
+        files.write_text(options.json, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    if options.markdown:
+        files.write_text(options.markdown, planting.markdown(results))
+    right = sum(result["right"] for result in results)
+    print(f"{right} of {len(results)} mutants caught, where and as what they should be")
+    return 0 if right == len(results) else 1
 
 
 def numbers(name: str, text: str) -> list[float]:

@@ -1,0 +1,122 @@
+"""`python -m parity mutants`: plant realistic mistakes one at a time, and see whether `verify` finds them.
+
+Each mutant is an edit of one file in a copy of the project; `verify` runs in the copy, in a process of its
+own. It must fail, name the right place, and the right family of causes.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from parity.mutants import MUTANTS, Mutant
+from recipe.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("configs", "flax_resnet", "parity", "recipe", "torch_ref")
+VERIFY = ["verify", "--quick", "--stop", "--width=8"]
+SECONDS = 1800  # after which a mutant counts as not caught
+
+
+def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """Plant mutants and verify each, several at a time.
+
+    Args:
+      names: parts of names of mutants; none means all.
+      jobs: how many at a time.
+      on_result: called with each result when it is there.
+
+    Returns:
+      one dict per mutant: name, file, caught_by (the check), where, family, cause, expected_family, seconds,
+      and right: whether it was caught where and as what it should be.
+
+    Raises:
+      UserError: if a name matches none, or the code to change is not there any more.
+    """
+    chosen = [m for m in MUTANTS if not names or any(name.lower() in m.name.lower() for name in names)]
+    if not chosen:
+        raise UserError(f"no mutant is named like {' or '.join(names)}")
+    for mutant in chosen:
+        changed(mutant)
+    results = []
+    with tempfile.TemporaryDirectory() as cache, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for result in pool.map(lambda mutant: attempt(mutant, cache), chosen):
+            results.append(result)
+            on_result(result)
+    return results
+
+
+def changed(mutant: Mutant, root: Path = ROOT) -> str:
+    """The text of the mutated file."""
+    text = (root / mutant.file).read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise UserError(
+            f"the mutant {mutant.name!r} finds its code {text.count(mutant.old)} times in {mutant.file}, "
+            "not once: bring parity/mutants.py up to date"
+        )
+    return text.replace(mutant.old, mutant.new)
+
+
+def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
+    """Plant one mutant in a copy of the project and run `verify` there."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for room in ROOMS:
+            shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / mutant.file).write_text(changed(mutant), encoding="utf-8")
+        command = [sys.executable, "-m", "parity", *VERIFY, *mutant.flags, f"--json={copy / 'report.json'}"]
+        # most programs are the same for all mutants: compile them once
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        try:
+            done = subprocess.run(
+                command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS
+            )
+            crash = done.stderr.strip().splitlines()[-1:] if done.returncode not in (0, 1) else []
+        except subprocess.TimeoutExpired:
+            crash = [f"no verdict after {SECONDS} s"]
+        report = copy / "report.json"
+        found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {"checks": []}
+    failed = next((check for check in found["checks"] if not check["passed"]), None)
+    first = (
+        next((f for f in failed["findings"] if f["ratio"] in ("inf", "nan") or f["ratio"] > 1), None)
+        if failed
+        else None
+    )
+    result = {
+        "name": mutant.name,
+        "file": mutant.file,
+        "caught_by": f"{failed['level']} {failed['name']} ({failed['precision']})" if failed else "",
+        "where": failed["first_failure"] if failed else " ".join(crash),
+        "family": failed["family"] if failed else "",
+        "cause": failed["cause"] if failed else "",
+        "expected_family": " or ".join(mutant.families),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    result["right"] = (
+        bool(failed)
+        and failed["family"] in mutant.families
+        and bool(re.search(mutant.where, result["where"]))
+    )
+    return result
+
+
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """The table for the docs."""
+    lines = ["| mistake | file | caught by | where | family |", "|---|---|---|---|---|"]
+    for result in results:
+        mark = "" if result["right"] else " **not right**"
+        cells = (result["name"] + mark, f"`{result['file']}`", result["caught_by"] or "**nothing**",
+                 f"`{result['where']}`", result["family"])  # fmt: skip
+        lines.append(f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
