@@ -88,12 +88,7 @@ def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
         report = copy / "report.json"
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {"checks": []}
     failed = next((check for check in found["checks"] if not check["passed"]), None)
-    first = (
-        next((f for f in failed["findings"] if f["ratio"] in ("inf", "nan") or f["ratio"] > 1), None)
-        if failed
-        else None
-    )
-    result = {
+    result: dict[str, Any] = {
         "name": mutant.name,
         "file": mutant.file,
         "caught_by": f"{failed['level']} {failed['name']} ({failed['precision']})" if failed else "",
@@ -104,9 +99,9 @@ def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
     }
     result["right"] = (
-        bool(failed)
+        failed is not None
         and failed["family"] in mutant.families
-        and bool(re.search(mutant.where, result["where"]))
+        and bool(re.search(mutant.where, failed["first_failure"]))
     )
     return result
 
