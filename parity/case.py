@@ -31,6 +31,18 @@ class Case:
         """The side under test in a precision."""
         return FlaxSide(self.description, self.model, precision)
 
+    @functools.cached_property
+    def with_all_digits(self) -> Case:
+        """The same network with weights that float32 can't hold, so that a cast to it shows."""
+        rng = np.random.default_rng(self.seed)
+        model = {
+            name: array
+            if array.dtype.kind == "i"
+            else array * (1 + 2.0**-24 * rng.uniform(-1, 1, array.shape))
+            for name, array in self.model.items()
+        }
+        return dataclasses.replace(self, model=model)
+
     def images(self, count: int, size: int) -> np.ndarray:
         """Random standardised images (count, size, size, 3), float64 numbers that are exact in float32."""
         rng = np.random.default_rng([self.seed, count, size])

@@ -32,13 +32,18 @@ Alternatives = Iterable[tuple[str, str, Callable[[], Any]]]  # family, words, wh
 
 def of_layer(module: nn.Module, x: Tensor, output: np.ndarray, training: bool) -> Cause:
     """Why a layer's output is not PyTorch's, given PyTorch's input (NCHW); the output is NHWC."""
+    with torch.no_grad():
+        alternatives = mistakes(module, x, training)
+        expected = to_nhwc(copy.deepcopy(module).train(training)(x))  # a batch norm would count this
+        return _first(alternatives, output) or _scale_or_rounding(output, expected) or _unknown()
+
+
+def mistakes(module: nn.Module, x: Tensor, training: bool) -> Alternatives:
+    """The known mistakes of a layer, for PyTorch's input (NCHW): family, words, what it would give (NHWC)."""
     makers: dict[type, Callable[..., Alternatives]] = {
         nn.Conv2d: _convolutions, nn.BatchNorm2d: _batch_norms, nn.Linear: _linears,
     }  # fmt: skip
-    alternatives = makers.get(type(module), _elementwise)(module, x, training)
-    with torch.no_grad():
-        expected = to_nhwc(copy.deepcopy(module).train(training)(x))  # a batch norm would count this
-        return _first(alternatives, output) or _scale_or_rounding(output, expected) or _unknown()
+    return makers.get(type(module), _elementwise)(module, x, training)
 
 
 def of_statistics(module: nn.BatchNorm2d, x: Tensor, name: str, new: np.ndarray) -> Cause:
@@ -327,7 +332,8 @@ def _inputs(layer: Layer, earlier: list[Layer]) -> list[tuple[str, str, Callable
              _value(other.output))
         )  # fmt: skip
         found.append(
-            ("wiring", f"{layer.path} gets the input of {other.path} instead of {expected}'s output",
+            ("activation" if other.kind == "ReLU" else "wiring",
+             f"{layer.path} gets the input of {other.path} instead of {expected}'s output",
              _value(other.input))
         )  # fmt: skip
     found.append(

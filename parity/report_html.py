@@ -73,7 +73,8 @@ def _top(report: Report) -> Element:
 def _reason(check: Check) -> list[Element | str]:
     """Where a check fails first, by how much, and why."""
     first = check.first_failure
-    assert first is not None
+    if first is None:
+        return [f"{check.name}: nothing was compared."]
     return [
         _code(first.where), f": {words.of_budget(first, check.unit)}. Likely cause: ",
         tag("strong", check.cause or "none recognised"), f" ({check.family})." if check.family else ".",

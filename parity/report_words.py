@@ -55,7 +55,7 @@ def verdict(report: Report) -> str:
             f"{plural(findings, 'comparison')}, all within budget"
         )
     failed = sum(not check.passed for check in report.checks)
-    where = first.first_failure.where if first.first_failure else ""
+    where = first.first_failure.where if first.first_failure else "what was not compared"
     return (
         f"NOT the same: {failed} of {plural(count, 'check')} {'fails' if failed == 1 else 'fail'}, "
         f"first at level {first.level}, in {shorten(printable(where), 40)}"

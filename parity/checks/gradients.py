@@ -67,6 +67,7 @@ def layers_alone(case: Case) -> Check:
 
     All of them are sums and have elementwise bounds.
     """
+    case = case.with_all_digits
     ((count, size),) = shapes(case, training=True)
     findings: list[Finding] = []
     family = cause = ""

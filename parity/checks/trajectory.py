@@ -133,7 +133,7 @@ def single_steps(case: Case, folder: Path) -> Check:
     findings: list[Finding] = []
     family = cause = ""
     initial, state = _state(ours), _start(setting)
-    error, name = _worst(initial, state)
+    error, name = _worst({"model": initial["model"]}, {"model": state["model"]})
     findings.append(Finding("initial weights", error, BOUND))
     if error > BOUND:
         family, cause = "state", f"{name} of a new network differs most"

@@ -358,7 +358,9 @@ def test_a_published_checkpoint_comes_back_as_it_was(tmp_path: Path):
         "--no-check",
     ]
     assert main(back) == 0
-    a, b = (torch.load(path, weights_only=True) for path in (published, tmp_path / "again.th"))
+    a, b = (
+        torch.load(path, map_location="cpu", weights_only=True) for path in (published, tmp_path / "again.th")
+    )
     assert a["best_prec1"] == b["best_prec1"]
     assert a.keys() == b.keys()
     assert list(a["state_dict"]) == list(b["state_dict"])

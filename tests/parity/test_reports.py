@@ -336,6 +336,7 @@ def test_a_check_without_findings_is_shown_as_one():
     assert "nothing compared" in report_text.render(report)
     assert "nothing was compared" in Page(report_html.render(report)).text
     assert strict(report_json.render(report))["checks"][0]["worst"] is None
+    assert words.verdict(report).startswith("NOT the same")
 
 
 @pytest.mark.parametrize(

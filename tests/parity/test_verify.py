@@ -1,0 +1,220 @@
+"""The suite passes where the engines agree, and fails with place and cause where they do not."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flax_resnet.batch_norm import BatchNorm
+from flax_resnet.model import ReLU
+from parity import causes, planting, verify
+from parity.__main__ import main
+from parity.case import Case
+from parity.checks import evaluation, forward
+from parity.mutants import MUTANTS
+from parity.results import Check
+from recipe.architectures import ModelDescription
+from recipe.errors import UserError
+from tests.parity.helpers import describe, make_checkpoint, save
+
+
+def make_case(description: ModelDescription, seed: int = 0) -> Case:
+    return verify.from_description(description, seed=seed, quick=True)
+
+
+def run(case: Case, *levels: int) -> dict[str, Check]:
+    report = verify.verify(case, None, levels, lambda check: None)
+    return {f"{check.name} {check.precision}": check for check in report.checks}
+
+
+@pytest.mark.parametrize(
+    ("arch", "stem", "levels"),
+    [
+        ("resnet20", "cifar", (1, 2, 3, 4, 5, 6, 8)),
+        ("resnet50", "imagenet", (1, 2)),
+        ("resnet18", "cifar_pool", (3,)),
+    ],
+)
+def test_the_engines_agree(arch: str, stem: str, levels: tuple[int, ...]):
+    checks = run(make_case(verify.describe(arch, stem, 4), seed=3), *levels)
+    assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
+    assert {check.level for check in checks.values()} == set(levels)
+    compared = {finding.where for check in checks.values() for finding in check.findings}
+    if 2 in levels or 3 in levels:
+        assert {"conv1", "layer1.0.bn2", "layer2.0.shortcut.0", "linear", "logits"} <= compared
+    if 4 in levels:
+        assert {"loss", "linear.bias", "layer1.0.conv1.weight", "bn1.bias"} <= compared
+
+
+def test_trajectories_and_switching():
+    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 7, 9)
+    assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
+    free = next(check for check in checks.values() if "free-running" in check.name)
+    assert [finding.where for finding in free.findings] == [f"step {i}" for i in range(1, 31)]
+    assert all(finding.allowed == 1e-9 for finding in free.findings)
+    assert any(finding.error > 0 for finding in free.findings)
+
+
+def test_a_wrong_layer_is_named_with_its_cause(monkeypatch: pytest.MonkeyPatch):
+    """One layer of many, by a part in a million."""
+    original = BatchNorm.__call__
+
+    def wrong(self: BatchNorm, x: Any) -> Any:
+        if self.mean.shape == (16,):
+            self.eps = 1e-3
+        return original(self, x)
+
+    monkeypatch.setattr(BatchNorm, "__call__", wrong)
+    case = make_case(verify.describe("resnet18", "cifar", 8))
+    alone, *_ = forward.check(case, training=False)
+    assert not alone.passed
+    assert alone.first_failure is not None
+    assert alone.first_failure.where == "layer2.0.bn1"
+    assert (alone.family, alone.cause) == ("batch norm", "eps is 0.001 instead of 1e-05")
+
+
+def test_nan_on_one_side_alone_fails(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ReLU, "__call__", lambda self, x: jnp.where(x > 0.5, jnp.nan, jnp.maximum(x, 0)))
+    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2, 8)
+    assert not any(check.passed for check in checks.values() if check.level == 2)
+    assert not next(check for name, check in checks.items() if name.startswith("logits")).passed
+
+
+def test_disagreements_are_allowed_only_between_near_ties(monkeypatch: pytest.MonkeyPatch):
+    case = make_case(verify.describe("resnet20", "cifar", 4))
+    images, labels, source = verify.test_images(case, None)
+    honest = evaluation.flax_resnet.predict.Predictor.logits
+    allowed = next(iter(evaluation.check(case, images, labels, source))).findings[0].allowed
+
+    def swapped(gap: float) -> Any:
+        """Two best logits of every image, exchanged; the reference's are that far apart."""
+
+        def logits(self: Any, images: np.ndarray) -> np.ndarray:
+            found = honest(self, images)
+            best = found.argmax(1)
+            found[np.arange(len(found)), best] -= gap
+            return found
+
+        return logits
+
+    monkeypatch.setattr(evaluation.flax_resnet.predict.Predictor, "logits", swapped(100.0))
+    _, predictions, _ = evaluation.check(case, images, labels, source)
+    assert not predictions.passed
+    assert "near-ties" in predictions.cause
+    assert allowed < 1e-3
+
+
+def test_a_checkpoint_of_either_framework_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    checkpoint = make_checkpoint(describe(width=4))
+    for form, name in (("jax", "jax"), ("torch", "x.pt")):
+        path = save(tmp_path / name, checkpoint, form)
+        output = tmp_path / f"{form}.json"
+        arguments = ["verify", str(path), "--quick", "--levels=1", f"--json={output}"]
+        arguments.append(f"--html={tmp_path / 'p.html'}")
+        assert main(arguments) == 0
+        assert "resnet20" in capsys.readouterr().out
+        report = json.loads(output.read_text())
+        assert report["passed"]
+        assert {check["level"] for check in report["checks"]} == {1}
+        assert report["environment"]["torch"] == torch.__version__
+        assert "<html" in (tmp_path / "p.html").read_text()
+
+
+def test_the_exit_code_says_whether_all_passed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(ReLU, "__call__", lambda self, x: x)
+    assert main(["verify", "--arch=resnet20", "--width=4", "--quick", "--levels=2", "--stop"]) == 1
+    output = capsys.readouterr().out
+    assert "NOT the same" in output
+    assert "relu" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch=resnet19"], "unknown architecture 'resnet19'"), (["--levels=0-3"], "--levels takes"),
+        (["--levels=x"], "--levels takes"), (["absent.pt"], "no checkpoint at absent.pt"),
+        (["--stem=big"], "unknown stem 'big'"),
+    ],
+)  # fmt: skip
+def test_wrong_input_gets_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["verify", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def random_input(module: nn.Module) -> torch.Tensor:
+    shape = (4, module.in_features) if isinstance(module, nn.Linear) else (4, 4, 8, 8)
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+LAYERS: list[Any] = [
+    nn.Conv2d(4, 4, 3, stride=2, padding=1, bias=False), nn.Conv2d(4, 4, 3, padding=1, bias=False),
+    nn.BatchNorm2d(4), nn.Linear(6, 3), nn.ReLU(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_known_mistake_of_a_layer_is_recognised(layer: nn.Module, training: bool):
+    """A layer that makes it gets its name; one that makes none of them does not."""
+    torch.manual_seed(0)
+    module = verify.disturb(layer.double(), 0).train(training)
+    x = random_input(module)
+    with torch.no_grad():
+        alternatives = list(causes.mistakes(module, x, training))
+        assert alternatives
+        right = causes.to_nhwc(module.eval()(x)) if not training else None
+        for family, words, make in alternatives:
+            try:
+                output = make()
+            except (RuntimeError, IndexError, ValueError):
+                continue
+            if right is not None and output.shape == right.shape and np.allclose(output, right):
+                continue  # the same function for this layer
+            found = causes.of_layer(module, x, output, training)
+            assert found[0] == family, words
+        family, words = causes.of_layer(module, x, np.sin(make_any(module, x)), training)
+    assert family == "unknown", words
+
+
+def make_any(module: nn.Module, x: torch.Tensor) -> np.ndarray:
+    return causes.to_nhwc(module.eval()(x))
+
+
+def test_mutants_are_many_on_both_sides_and_their_code_is_there():
+    assert len(MUTANTS) >= 40
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    assert {mutant.file.partition("/")[0] for mutant in MUTANTS} == {"flax_resnet", "torch_ref"}
+    for mutant in MUTANTS:
+        text = planting.changed(mutant)
+        ast.parse(text)  # a mistake, not a typing error
+        assert set(mutant.families) <= set(causes.FAMILIES)
+        re.compile(mutant.where)
+
+
+def test_a_mutant_whose_code_has_gone_is_told():
+    gone = MUTANTS[0]._replace(old="no such code")
+    with pytest.raises(UserError, match=r"finds its code 0 times.*bring parity/mutants\.py up to date"):
+        planting.changed(gone)
+
+
+@pytest.mark.parametrize("name", ["red and blue swapped", "SAME padding", "PyTorch: eps 1e-3"])
+def test_planted_mistakes_are_caught_in_a_copy(name: str, tmp_path: Path):
+    """Three of the table; `make parity` plants all."""
+    (mutant,) = (mutant for mutant in MUTANTS if mutant.name == name)
+    before = (planting.ROOT / mutant.file).read_text()
+    result = planting.attempt(mutant, str(tmp_path))
+    assert result["right"], result
+    assert (planting.ROOT / mutant.file).read_text() == before
