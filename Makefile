@@ -1,5 +1,6 @@
 # make train   set-up, then the main job
 # make test    set-up, then style, types and tests
+# make parity  all of the proof: four networks, every planted mistake, twenty runs that must not fail (an hour)
 # make setup   the set-up alone: a virtual environment with the pinned packages
 #
 # VENV and PYTHON choose another environment and interpreter: make test VENV=.venv311 PYTHON=python3.11
@@ -9,7 +10,11 @@ PYTHON ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup train test
+# What `make parity` verifies, and in how many runs with other seeds and shapes a false alarm would show.
+NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet
+SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
+
+.PHONY: setup train test parity alarms
 setup: $(STAMP)
 
 $(STAMP): requirements.txt scripts/find_python.sh
@@ -26,3 +31,10 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+parity: setup alarms
+	echo "$(NETWORKS)" | tr , '\n' | while read -r network; do $(BIN)/python -m parity verify $$network || exit 1; done
+	$(BIN)/python -m parity mutants --jobs 2
+
+alarms: setup
+	for seed in $(SEEDS); do $(BIN)/python -m parity verify --quick --width=8 --seed=$$seed || exit 1; done
