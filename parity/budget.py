@@ -16,6 +16,7 @@ No error of the side under test enters: a budget that grew with it could never b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -49,8 +50,14 @@ def distance(a: np.ndarray, b: np.ndarray, precision: str) -> float:
     difference = np.where(same, 0.0, np.subtract(a, b, where=~same, out=np.zeros_like(a)))
     if precision != "bf16":
         return float(np.abs(difference).max(initial=0.0))
-    norm = float(np.linalg.norm(difference))
-    return norm / float(np.linalg.norm(b)) if norm else 0.0
+    return ratio(float(np.linalg.norm(difference)), float(np.linalg.norm(b)))
+
+
+def ratio(error: float, size: float) -> float:
+    """error/size, where 0/0 is 0 and anything else over 0 is infinite."""
+    if not error:
+        return 0.0
+    return error / size if size else math.inf
 
 
 def perturbed(inputs: np.ndarray, seed: int = 0) -> list[np.ndarray]:
@@ -76,9 +83,15 @@ def reference_errors(reference: Reference, inputs: np.ndarray, precision: str) -
     return errors
 
 
-def budgets(reference: Reference, inputs: np.ndarray, precision: str) -> dict[str, float]:
-    """Largest allowed distance of the two engines in a precision, by output."""
-    if precision == "f64":
-        errors = reference_errors(reference, inputs, "f32")
-        return {name: K * error * UNIT["f64"] / UNIT["f32"] for name, error in errors.items()}
-    return {name: K * error for name, error in reference_errors(reference, inputs, precision).items()}
+def scaled(errors: Mapping[str, float], precision: str) -> dict[str, float]:
+    """Turn the reference's own errors into the largest allowed distances of the two engines.
+
+    For float64 the errors are those of float32.
+    """
+    factor = K * UNIT["f64"] / UNIT["f32"] if precision == "f64" else K
+    return {name: factor * error for name, error in errors.items()}
+
+
+def lower(precision: str) -> str:
+    """The precision whose errors of the reference set the budget."""
+    return "f32" if precision == "f64" else precision

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parity.results import Finding
+from parity.results import Finding, first_over
 from parity.sides import Layer, Pass, to_nhwc
 
 MATCH = 1e-9  # of the largest element; in float64 the right cause agrees to about 1e-14
@@ -81,7 +81,9 @@ def of_statistics(module: nn.BatchNorm2d, x: Tensor, name: str, new: np.ndarray)
 
 def of_wiring(ours: Pass, theirs: Pass, findings: list[Finding]) -> Cause:
     """Why whole networks differ, though (or before) their layers agree one by one."""
-    path = next(finding.where for finding in findings if finding.ratio > 1)
+    first = first_over(findings)
+    assert first is not None
+    path = first.where
     if path.endswith("(on one side only)"):
         return "wiring", f"the engines do not run the same layers: {path}"
     index = next(i for i, name in enumerate(theirs.outputs) if name == path)

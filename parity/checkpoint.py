@@ -18,7 +18,7 @@ from parity.containers import open_safetensors, unwrap, wrap
 from parity.layouts import OURS, Layout, check_export, named
 from parity.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.tensors import to_numpy, to_tensor
-from parity.trees import Arrays, join, params_tree, split, torch_arrays
+from parity.trees import Arrays, is_param, join, params_tree, split, torch_arrays
 from recipe import bijection, integrity
 from recipe.architectures import ModelDescription
 from recipe.checkpoints import described, progressed
@@ -223,11 +223,7 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoi
     description = described(checkpoint.record, path)
     check_names({name: array.shape for name, array in checkpoint.model.items()}, description)
     if checkpoint.momentum:
-        params = {
-            name: shape
-            for name, shape in wanted_shapes(description).items()
-            if name.rpartition(".")[2] in ("weight", "bias")
-        }
+        params = {name: shape for name, shape in wanted_shapes(description).items() if is_param(name)}
         shapes = {name: array.shape for name, array in checkpoint.momentum.items()}
         bijection.check(shapes, params, "the momentum does not fit the network")
     if "progress" in checkpoint.record:

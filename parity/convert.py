@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+import flax_resnet.checkpoint
+import torch_ref.checkpoint
 from parity import budget
 from parity.checkpoint import SUFFIXES, Checkpoint, read, write
 from parity.layouts import OURS, Layout, named
-from parity.networks import flax_logits, torch_logits
+from parity.sides import FlaxSide, TorchSide
 from recipe import checkpoints
 from recipe.architectures import ModelDescription
 from recipe.errors import UserError, choice
@@ -107,9 +109,9 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
     pairs = []
     for kind in (checkpoints.BEST, checkpoints.LATEST):
         folder = Path(checkpoints.FOLDER) / kind
-        found = checkpoints.newest(source / folder, "")
+        found = checkpoints.newest(source / folder, flax_resnet.checkpoint.SUFFIX)
         if found:
-            suffix = "" if found.suffix else ".pt"
+            suffix = flax_resnet.checkpoint.SUFFIX if found.suffix else torch_ref.checkpoint.SUFFIX
             pairs.append((found, destination / folder / f"{found.stem}{suffix}"))
     if not pairs:
         raise UserError(f"no checkpoint in {source}: the run in it has not saved one yet")
@@ -185,20 +187,19 @@ def prove(source: Checkpoint, written: Checkpoint) -> Proof:
     jax.config.update("jax_enable_x64", True)
     description = source.description
     in_flax, in_torch = (written, source) if written.form == "jax" else (source, written)
+    ours = {p: FlaxSide(description, in_flax.model, p) for p in PRECISIONS}
+    theirs = {p: TorchSide(description, in_torch.model, p) for p in PRECISIONS}
     rng = np.random.default_rng(0)
     size = description.image_size
     pixels = rng.integers(0, 256, (PROOF_IMAGES, size, size, 3))
     images = standardisation_table(description.mean, description.std)[pixels, np.arange(3)]
 
-    def reference(images: np.ndarray, precision: str) -> dict[str, np.ndarray]:
-        return {"logits": torch_logits(description, in_torch.model, images, precision)}
-
-    theirs = {p: reference(images, p)["logits"] for p in PRECISIONS}
-    ours = {p: flax_logits(description, in_flax.model, images, p) for p in PRECISIONS}
+    logits = {p: side.logits(images) for p, side in theirs.items()}
+    errors = budget.reference_errors(lambda x, p: {"logits": theirs[p].logits(x)}, images, "f32")
     return Proof(
-        differences={p: budget.distance(ours[p], theirs[p], p) for p in PRECISIONS},
-        allowed={p: budget.budgets(reference, images, p)["logits"] for p in PRECISIONS},
-        largest=float(np.abs(theirs["f64"]).max()),
+        differences={p: budget.distance(side.logits(images), logits[p], p) for p, side in ours.items()},
+        allowed={p: budget.scaled(errors, p)["logits"] for p in PRECISIONS},
+        largest=float(np.abs(logits["f64"]).max()),
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from parity.checkpoint import Checkpoint, read
+from parity.trees import is_param
 from recipe import checkpoints
 from recipe.settings import fields
 from torch_ref.train_state import COUNTER
@@ -30,7 +31,7 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
     arrays = checkpoint.model
     counters = {int(array) for name, array in arrays.items() if name.endswith(COUNTER)}
     weights = {name: array for name, array in arrays.items() if not name.endswith(COUNTER)}
-    params = sum(a.size for n, a in weights.items() if n.rpartition(".")[2] in ("weight", "bias"))
+    params = sum(a.size for n, a in weights.items() if is_param(n))
     dtypes = Counter(array.dtype.name for array in weights.values())
     names = description.class_names
     rows = {

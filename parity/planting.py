@@ -56,9 +56,9 @@ def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], N
     return results
 
 
-def changed(mutant: Mutant, root: Path = ROOT) -> str:
+def changed(mutant: Mutant) -> str:
     """The text of the mutated file."""
-    text = (root / mutant.file).read_text(encoding="utf-8")
+    text = (ROOT / mutant.file).read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         raise UserError(
             f"the mutant {mutant.name!r} finds its code {text.count(mutant.old)} times in {mutant.file}, "

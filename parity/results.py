@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 LEVELS = {
     1: "structure",
@@ -36,6 +37,11 @@ class Finding:
         return self.error / self.allowed
 
 
+def first_over(findings: Iterable[Finding]) -> Finding | None:
+    """The first finding that is over its budget."""
+    return next((finding for finding in findings if finding.ratio > 1), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Check:
     """A named check: its findings in the order in which data flows (gradients: against it)."""
@@ -56,7 +62,7 @@ class Check:
     @property
     def first_failure(self) -> Finding | None:
         """Where the engines first differ, in the order of the data."""
-        return next((finding for finding in self.findings if finding.ratio > 1), None)
+        return first_over(self.findings)
 
     @property
     def worst(self) -> Finding:

@@ -71,6 +71,11 @@ class TorchSide:
         self.network = make_model(description, precision, torch.device("cpu"))
         fit_torch({name: to_tensor(array) for name, array in model.items()}, self.network)
 
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Map standardised images (N, H, W, 3) to logits (N, classes) in eval mode."""
+        with torch.inference_mode(), torch_ref.steps.autocast(self.precision, torch.device("cpu")):
+            return to_float(self.network.eval()(self.tensor(images)))
+
     def forward(self, images: np.ndarray, training: bool) -> Pass:
         """Run the network; its statistics are put back afterwards."""
         before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
@@ -124,15 +129,18 @@ class FlaxSide:
         self.params, self.batch_stats = fit(tree["params"], params), fit(tree["batch_stats"], batch_stats)
         self.dtype = FLAX_DTYPES[precision][1]
         # traced once per shape and mode; what is traced is read from the classes' own code
+        self._logits = jax.jit(lambda params, batch_stats, x: self._merged(params, batch_stats, False)(x))
         self._forward = jax.jit(self._run, static_argnames="training")
         self._gradients = jax.jit(self._loss_and_grads, static_argnames="label_smoothing")
         self._paths: dict[tuple[Any, ...], list[tuple[str, str]]] = {}
 
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Map standardised images (N, H, W, 3) to logits (N, classes) in eval mode, compiled as a whole."""
+        return to_float(self._logits(self.params, self.batch_stats, jnp.asarray(images, self.dtype)))
+
     def network(self, training: bool) -> nnx.Module:
         """The network as a module, in one of its modes."""
-        network = nnx.merge(self.graphdef, self.params, self.batch_stats)
-        network.train() if training else network.eval()
-        return network
+        return self._merged(self.params, self.batch_stats, training)
 
     def forward(self, images: np.ndarray, training: bool) -> Pass:
         """Run the network, compiled as a whole."""
@@ -157,9 +165,13 @@ class FlaxSide:
             layer = layer[int(part)] if part.isdecimal() else getattr(layer, part)
         return layer
 
-    def _run(self, params: Any, batch_stats: Any, images: jax.Array, training: bool) -> Any:
+    def _merged(self, params: Any, batch_stats: Any, training: bool) -> Any:
         network = nnx.merge(self.graphdef, params, batch_stats)
         network.train() if training else network.eval()
+        return network
+
+    def _run(self, params: Any, batch_stats: Any, images: jax.Array, training: bool) -> Any:
+        network = self._merged(params, batch_stats, training)
         with flax_resnet.taps.record_calls(network) as calls:
             logits = network(images)
         calls.append(flax_resnet.taps.Call(LOGITS, network, images, logits))

@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from flax_resnet.naming import leaves, nest, to_flax_layout, to_torch_layout, torch_key
+from flax_resnet.naming import LEAVES, leaves, nest, to_flax_layout, to_torch_layout, torch_key
 from recipe.errors import UserError
 from torch_ref.train_state import COUNTER
 
 Arrays = dict[str, np.ndarray]  # keyed as this project's PyTorch state dict, in PyTorch's layout
 Tree = dict[str, Any]  # nested dicts of arrays, keyed by Flax path
 
-STATISTICS = {"running_mean": "mean", "running_var": "var"}
+STATISTICS = {LEAVES[name]: name for name in ("mean", "var")}
+
+
+def is_param(name: str) -> bool:
+    """Whether a name in a state dict is a parameter's, not a statistic's or counter's."""
+    return name.rpartition(".")[2] in ("weight", "bias")
 
 
 def params_tree(arrays: Mapping[str, np.ndarray]) -> Tree:

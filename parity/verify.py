@@ -27,7 +27,7 @@ from parity.tensors import to_numpy
 from recipe import data as datasets
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from recipe.data import Dataset
-from recipe.errors import UserError
+from recipe.errors import UserError, choice
 from torch_ref.model import ResNet
 
 CHEAP_FIRST = (1, 6, 5, 2, 3, 4, 8, 7, 9)  # a failure is often found within seconds
@@ -125,8 +125,7 @@ def disturb(model: nn.Module, seed: int) -> nn.Module:
 
 def describe(arch: str, stem: str, width: int) -> ModelDescription:
     """A network for ten classes of 32×32 images."""
-    if arch not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+    choice("architecture", arch, ARCHITECTURES)
     return ModelDescription(
         arch=arch, stem=stem, width=width or ARCHITECTURES[arch].width,
         class_names=tuple(map(str, range(10))), mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26),

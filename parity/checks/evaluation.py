@@ -9,16 +9,11 @@ import torch
 
 import flax_resnet.predict
 import torch_ref.predict
-from flax_resnet.train_state import abstract_model, fit
-from parity.budget import Arrays, budgets, distance
+from parity.budget import distance, reference_errors, scaled
 from parity.case import Case
 from parity.results import Check, Finding
-from parity.tensors import to_tensor
-from parity.trees import split
 from recipe.metrics import evaluate
 from recipe.normalisation import standardisation_table
-from torch_ref.train_state import fit as fit_torch
-from torch_ref.train_state import make_model
 
 BATCH = 250
 CALIBRATION = 50  # images whose logits set the budget
@@ -26,16 +21,12 @@ CALIBRATION = 50  # images whose logits set the budget
 
 def check(case: Case, images: np.ndarray, labels: np.ndarray, source: str) -> Iterator[Check]:
     """Evaluate uint8 images (N, H, W, 3) in float32 with both engines' own predictors."""
-    description = case.description
-    _, *templates = abstract_model(description, "f32")
-    tree = split(case.model)
-    variables = [fit(tree[k], t) for k, t in zip(("params", "batch_stats"), templates, strict=True)]
-    flax = flax_resnet.predict.Predictor(description, *variables, precision="f32", batch_size=BATCH)
-    device = torch.device("cpu")
-    network = make_model(description, "f32", device)
-    fit_torch({name: to_tensor(array) for name, array in case.model.items()}, network)
+    description, ours_f32, theirs_f32 = case.description, case.flax("f32"), case.torch("f32")
+    flax = flax_resnet.predict.Predictor(
+        description, ours_f32.params, ours_f32.batch_stats, precision="f32", batch_size=BATCH
+    )
     reference = torch_ref.predict.Predictor(
-        description, network, precision="f32", batch_size=BATCH, device=device
+        description, theirs_f32.network, precision="f32", batch_size=BATCH, device=torch.device("cpu")
     )
     ours, theirs = flax.logits(images), reference.logits(images)
     allowed = _budget(case, images[:CALIBRATION])
@@ -63,8 +54,5 @@ def check(case: Case, images: np.ndarray, labels: np.ndarray, source: str) -> It
 def _budget(case: Case, images: np.ndarray) -> float:
     table = standardisation_table(case.description.mean, case.description.std)
     inputs = table[images, np.arange(3)]
-
-    def reference(images: np.ndarray, precision: str) -> Arrays:
-        return {"logits": case.torch(precision).forward(images, False).outputs["logits"]}
-
-    return budgets(reference, inputs, "f32")["logits"]
+    errors = reference_errors(lambda x, p: {"logits": case.torch(p).logits(x)}, inputs, "f32")
+    return scaled(errors, "f32")["logits"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from parity import causes
 from parity.bounds import FEW
-from parity.budget import Arrays, C, budgets, distance, gamma
+from parity.budget import Arrays, C, distance, gamma, lower, reference_errors, scaled
 from parity.case import Case
 from parity.checks.forward import elementwise, shapes
-from parity.results import Check, Finding
+from parity.results import Check, Finding, first_over
 from parity.sides import Gradients, to_float, to_nhwc
 from parity.trees import torch_arrays
 
@@ -39,10 +40,7 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
     ((count, size),) = shapes(case, training=True)
     images, labels = case.images(count, size), case.labels(count)
 
-    def reference(images: np.ndarray, precision: str) -> Arrays:
-        return _as_arrays(case.torch(precision).gradients(images, labels, smoothing))
-
-    allowed = budgets(reference, images, precision)
+    allowed = scaled(_errors(case, smoothing, lower(precision)), precision)
     theirs, ours = (
         _as_arrays(side.gradients(images, labels, smoothing))
         for side in (case.torch(precision), case.flax(precision))
@@ -51,15 +49,26 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
         Finding(name, distance(ours[name], theirs[name], precision), allowed[name]) for name in theirs
     ]
     family = cause = ""
-    first = next((finding.where for finding in findings if finding.ratio > 1), None)
-    if first == LOSS:
+    over = first_over(findings)
+    if over and over.where == LOSS:
         plain = float(case.torch(precision).gradients(images, labels, 0.0).loss)
         family, cause = causes.of_loss(float(ours[LOSS]), float(theirs[LOSS]), count, plain)
-    elif first:
-        family, cause = causes.of_gradients(ours, theirs, count, first)
+    elif over:
+        family, cause = causes.of_gradients(ours, theirs, count, over.where)
     unit = "relative norm" if precision == "bf16" else "largest element"
     name = f"loss and gradients, label smoothing {smoothing:g}"
     return Check(4, name, precision, unit, tuple(findings), family, cause)
+
+
+@functools.lru_cache(maxsize=8)
+def _errors(case: Case, smoothing: float, precision: str) -> dict[str, float]:
+    """The reference's own errors in the loss and all gradients."""
+    ((count, size),) = shapes(case, training=True)
+
+    def reference(images: np.ndarray, precision: str) -> Arrays:
+        return _as_arrays(case.torch(precision).gradients(images, case.labels(count), smoothing))
+
+    return reference_errors(reference, case.images(count, size), precision)
 
 
 def layers_alone(case: Case) -> Check:

@@ -18,9 +18,9 @@ from parity import causes
 from parity.budget import C, gamma
 from parity.case import Case
 from parity.checks.forward import elementwise
-from parity.results import Check, Finding
+from parity.results import Check, Finding, first_over
 from parity.sides import to_float
-from parity.trees import Arrays, params_tree, torch_arrays
+from parity.trees import Arrays, is_param, params_tree, torch_arrays
 from recipe.schedule import Schedule
 
 OPERATIONS = 16  # roundings of one update or one learning rate, rounded up
@@ -70,8 +70,9 @@ def learning_rates(name: str, schedule: Schedule) -> Check:
         Finding(f"step {step}", abs(a - b), allowed) for step, a, b in zip(steps, ours, theirs, strict=True)
     ]
     family = cause = ""
-    if any(finding.ratio > 1 for finding in findings):
-        first = next(finding.where for finding in findings if finding.ratio > 1)
+    over = first_over(findings)
+    if over:
+        at = findings.index(over)
         shifted = {
             f"the schedule is {abs(shift)} step {'early' if shift > 0 else 'late'}": np.array(
                 [theirs_of(min(max(step + shift, 0), schedule.total - 1)) for step in steps]
@@ -80,8 +81,7 @@ def learning_rates(name: str, schedule: Schedule) -> Check:
         }
         family, cause = "learning rate", next(
             (words for words, values in shifted.items() if np.allclose(ours, values, rtol=1e-9, atol=1e-12)),
-            f"from {first} on: {ours[steps.index(int(first[5:]))]:.6g} instead of "
-            f"{theirs[steps.index(int(first[5:]))]:.6g}",
+            f"from {over.where} on: {ours[at]:.6g} instead of {theirs[at]:.6g}",
         )  # fmt: skip
     return Check(5, f"learning rate: {name}", "f64", "learning rate", tuple(findings), family, cause)
 
@@ -91,7 +91,7 @@ def update(case: Case, recipe: dict[str, Any]) -> Check:
     schedule = STARTS["piecewise"]
     config = ConfigDict(recipe)
     rng = np.random.default_rng(case.seed)
-    names = [name for name in case.model if name.rpartition(".")[2] in ("weight", "bias")]
+    names = [name for name in case.model if is_param(name)]
     params: Arrays = {name: np.asarray(case.model[name], np.float64) for name in names}
     grads: Arrays = {name: rng.normal(size=params[name].shape) for name in names}
     momentum: Arrays = {name: rng.normal(size=params[name].shape) for name in names}

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 import flax_resnet
+import flax_resnet.checkpoint
 import flax_resnet.train_state
 import torch_ref
+import torch_ref.checkpoint
 import torch_ref.train_state
 from configs import r18
-from parity.budget import PERTURBATIONS, UNIT, K, distance
+from parity.budget import PERTURBATIONS, UNIT, K, distance, ratio
 from parity.case import Case
 from parity.checkpoint import read, write
 from parity.layouts import OURS
@@ -31,7 +33,7 @@ from recipe.schedule import make_schedule
 from torch_ref.train_state import COUNTER
 
 ENGINES: dict[str, Any] = {"jax": flax_resnet, "torch": torch_ref}
-SUFFIX = {"jax": "", "torch": ".pt"}
+SUFFIX = {"jax": flax_resnet.checkpoint.SUFFIX, "torch": torch_ref.checkpoint.SUFFIX}
 WIDTH, BATCH, STEPS, LONG_STEPS = 16, 32, 30, 100
 LEARNING_RATE = 0.05  # at 0.1 and on pure noise the runs are chaotic: 1e-6 apart after 30 steps
 BOUND = 1e-9  # ‖a−b‖∞/‖a‖∞ of every tensor within `STEPS` float64 steps
@@ -326,7 +328,7 @@ def _worst(ours: State, theirs: State) -> tuple[float, str]:
     errors = []
     for name in b:
         error = distance(a[name], b[name], "f64")
-        errors.append((error / float(np.abs(b[name]).max()) if error else 0.0, name))
+        errors.append((ratio(error, float(np.abs(b[name]).max())), name))
     return max(errors, key=lambda item: math.inf if math.isnan(item[0]) else item[0])
 
 

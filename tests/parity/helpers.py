@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from configs import r18
+from parity import verify
 from parity.checkpoint import Checkpoint, write
 from parity.layouts import OURS, Layout
 from parity.state_dicts import wanted_shapes
+from parity.trees import is_param
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from torch_ref.train_state import COUNTER
 
@@ -26,19 +27,11 @@ def describe(
     return ModelDescription(arch, stem, width, names, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), size, "digits")
 
 
-def disturb(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw scales, biases and statistics away from 0 and 1, and counters from 0."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            assert module.num_batches_tracked is not None
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(module.bias, std=0.3, generator=generator)
-            module.running_mean.normal_(0, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-            module.num_batches_tracked.fill_(7)
+def disturb(model: nn.Module) -> nn.Module:
+    """Draw scales, biases and statistics away from 0 and 1, and set counters to 7."""
+    for name, buffer in verify.disturb(model, 0).named_buffers():
+        if name.endswith(COUNTER):
+            buffer.fill_(7)
     return model
 
 
@@ -74,7 +67,7 @@ def make_checkpoint(
         model |= {name: np.asarray(step, np.int64) for name in shapes if name.endswith(COUNTER)}
         record["config"] = json.loads(r18.get_config().to_json())
         record["progress"] = {"step": step, "sums": {"loss": 0.1 + 0.2, "correct": 5, "steps": 2}}
-        params = {n: s for n, s in shapes.items() if n.rpartition(".")[2] in ("weight", "bias")}
+        params = {n: s for n, s in shapes.items() if is_param(n)}
         buffers = random_arrays(params, dtype, seed=1) if momentum else {}
     return Checkpoint(record, model, buffers, "torch", OURS)
 

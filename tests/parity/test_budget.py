@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from parity.bounds import output_bound, statistics_bound
-from parity.budget import UNIT, K, budgets, distance, gamma, perturbed, reference_errors
+from parity.budget import UNIT, K, distance, gamma, perturbed, ratio, reference_errors, scaled
 from parity.results import Check, Finding, Report
 
 NAN, INF = math.nan, math.inf
@@ -34,6 +34,11 @@ def test_bfloat16_is_measured_in_norms():
     assert distance(np.array([3.0, 4.0]), np.array([0.0, 4.0]), "bf16") == 0.75
     assert distance(np.zeros(3), np.zeros(3), "bf16") == 0.0
     assert math.isnan(distance(np.array([NAN, 1.0]), np.ones(2), "bf16"))
+    assert distance(np.ones(3), np.zeros(3), "bf16") == INF
+
+
+def test_anything_over_nothing_is_infinite():
+    assert [ratio(0, 0), ratio(0, 2), ratio(1, 2), ratio(1, 0)] == [0, 0, 0.5, INF]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +76,9 @@ def test_budgets_come_from_the_reference_alone():
     ]
     assert len(errors) >= 8
     assert reference_errors(reference, inputs, "f32") == {"sum": max(errors)}
-    assert budgets(reference, inputs, "f32") == {"sum": K * max(errors)}
-    assert budgets(reference, inputs, "f64") == {"sum": K * max(errors) * UNIT["f64"] / UNIT["f32"]}
+    found = reference_errors(reference, inputs, "f32")
+    assert scaled(found, "f32") == {"sum": K * max(errors)}
+    assert scaled(found, "f64") == {"sum": max(errors) * (K * UNIT["f64"] / UNIT["f32"])}
 
 
 def test_perturbations_are_of_rounding_size():

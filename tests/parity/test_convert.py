@@ -22,6 +22,7 @@ import parity.convert
 import torch_ref
 from parity.__main__ import main
 from parity.checkpoint import read
+from parity.sides import FlaxSide
 from recipe import data as datasets
 from recipe import metrics
 from tests.parity.helpers import describe, disturb, make_checkpoint, same, save
@@ -69,8 +70,8 @@ def test_a_failed_proof_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A Flax network that computes something else, by a part in a billion."""
-    honest = parity.convert.flax_logits
-    monkeypatch.setattr(parity.convert, "flax_logits", lambda *args: honest(*args) * (1 + 1e-9))
+    honest = FlaxSide.logits
+    monkeypatch.setattr(FlaxSide, "logits", lambda *args: honest(*args) * (1 + 1e-9))
     before = tree(tmp_path)
     assert main(["convert", str(source), str(tmp_path / "12")]) == 2
     assert "the two networks disagree" in capsys.readouterr().err

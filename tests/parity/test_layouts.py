@@ -13,10 +13,10 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from parity.budget import budgets
+from parity.budget import reference_errors, scaled
 from parity.checkpoint import read
 from parity.layouts import LAYOUTS
-from parity.networks import flax_logits
+from parity.sides import FlaxSide
 from parity.state_dicts import from_state_dict, wanted_shapes
 from parity.tensors import to_numpy, to_tensor
 from recipe.errors import UserError
@@ -93,13 +93,11 @@ def test_flax_gives_the_logits_of_the_original_network(name: str):
             return model.to(dtype)(torch.from_numpy(images).to(dtype).permute(0, 3, 1, 2)).numpy()
 
     arrays = {key: to_numpy(tensor) for key, tensor in tensors.items()}
-    ours = flax_logits(description, arrays, images, "f64")
+    ours = FlaxSide(description, arrays, "f64").logits(images)
     theirs = reference(images, "f64")
     assert np.abs(theirs - theirs.mean(axis=0)).max() > 1e-3 * np.abs(theirs).max()  # the input matters
-    assert (
-        np.abs(ours - theirs).max()
-        <= budgets(lambda x, p: {"logits": reference(x, p)}, images, "f64")["logits"]
-    )
+    errors = reference_errors(lambda x, p: {"logits": reference(x, p)}, images, "f32")
+    assert np.abs(ours - theirs).max() <= scaled(errors, "f64")["logits"]
     assert (found.name, description.num_classes) == (layout, theirs.shape[1])
 
 
