@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from recipe import files
 from recipe.architectures import ARCHITECTURES
@@ -23,8 +23,8 @@ from recipe.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         return options.run(options)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -34,9 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where the flags are listed."""
+        raise UserError(f"{message}; {self.prog} --help lists what there is")
+
+
+def parser() -> Parser:
     """The commands and their flags."""
-    top = argparse.ArgumentParser(prog="python -m parity", description=__doc__.splitlines()[0])
+    top = Parser(prog="python -m parity", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     convert = commands.add_parser("convert", help="turn a checkpoint of one framework into one of the other")
@@ -67,23 +75,22 @@ def parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="check that both engines compute the same")
     verify.set_defaults(run=run_verify)
-    verify.add_argument("path", type=Path, nargs="?", metavar="CHECKPOINT", help="else random weights")
+    verify.add_argument("path", type=expanded, nargs="?", metavar="CHECKPOINT", help="else random weights")
     verify.add_argument("--arch", default="resnet18", help="without a checkpoint: an architecture, or all")
     verify.add_argument("--stem", default="cifar", help="cifar, cifar_pool or imagenet")
-    verify.add_argument("--width", type=int, default=0, help="channels of the first stage; 0: its own")
+    verify.add_argument("--width", type=natural, default=0, help="channels of the first stage; 0: its own")
     verify.add_argument("--levels", default="1-9", metavar="A-B", help="which levels, such as 2 or 1-6")
-    verify.add_argument("--seed", type=int, default=0, help="draws weights and inputs")
+    verify.add_argument("--seed", type=natural, default=0, help="draws weights and inputs")
     verify.add_argument("--quick", action="store_true", help="one shape of input, fewer images and steps")
     verify.add_argument("--stop", action="store_true", help="end at the first failure")
     verify.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-
     verify.add_argument("--mutants", type=Path, metavar="FILE", help="the page's table, by mutants --json")
 
     mutants = commands.add_parser("mutants", help="plant mistakes one at a time: verify must find them")
     mutants.set_defaults(run=run_mutants)
     mutants.add_argument("names", nargs="*", metavar="NAME", help="parts of names; all mutants if none")
-    mutants.add_argument("--jobs", type=int, default=1, help="how many at a time")
+    mutants.add_argument("--jobs", type=natural, default=1, help="how many at a time")
     mutants.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
     mutants.add_argument("--markdown", type=Path, metavar="FILE", help="write a table")
 
@@ -96,6 +103,24 @@ def parser() -> argparse.ArgumentParser:
 def expanded(text: str) -> Path:
     """A path, with ~ for the home folder."""
     return Path(text).expanduser()
+
+
+def natural(text: str) -> int:
+    """A number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
+def planted_mutants(path: Path) -> list[dict[str, Any]]:
+    """What `mutants --json` wrote."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not what `mutants --json` writes: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(row, dict) and "caught_by" in row for row in found):
+        raise UserError(f"{path} is not what `mutants --json` writes: it holds no list of mutants")
+    return found
 
 
 def run_convert(options: argparse.Namespace) -> int:
@@ -158,7 +183,7 @@ def run_verify(options: argparse.Namespace) -> int:
             )
             for arch in archs
         ]
-    planted = json.loads(options.mutants.read_text(encoding="utf-8")) if options.mutants else None
+    planted = planted_mutants(options.mutants) if options.mutants else None
     passed = True
     for case in cases:
         report = verify.run(case, levels, stop=options.stop)
@@ -175,6 +200,9 @@ def run_verify(options: argparse.Namespace) -> int:
 def run_mutants(options: argparse.Namespace) -> int:
     """`mutants`: 0 only if every one was caught, where and as what it should be."""
     from parity import planting
+
+    if not options.jobs:
+        raise UserError("--jobs must be at least 1")
 
     def show(result: dict[str, Any]) -> None:
         state = "caught" if result["right"] else "WRONG " if result["caught_by"] else "MISSED"

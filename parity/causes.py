@@ -106,16 +106,21 @@ def of_wiring(ours: Pass, theirs: Pass, findings: list[Finding]) -> Cause:
     return found or ("wiring", f"{path} gets another input: between {producer} and {path}")
 
 
-def of_loss(ours: float, theirs: float, batch: int, plain: float) -> Cause:
-    """Why the loss differs; `plain` is PyTorch's without label smoothing."""
+def of_loss(
+    ours: float, theirs: float, batch: int, smoothing: float, plain_ours: float, plain_theirs: float
+) -> Cause:
+    """Why the loss differs; the plain ones are without label smoothing."""
     for words, a, b in (
         (f"the sum over the batch of {batch} instead of the mean", ours, theirs * batch),
         (f"in PyTorch: the sum over the batch of {batch} instead of the mean", ours * batch, theirs),
-        ("label smoothing is not applied", ours, plain),
+        ("label smoothing is not applied", ours, plain_theirs),
         ("the mean is taken twice", ours * batch, theirs),
     ):
         if abs(a - b) <= MATCH * abs(b):
             return "loss", words
+    if smoothing and abs(plain_ours - plain_theirs) <= MATCH * abs(plain_theirs):
+        acts = smoothing * (ours - plain_ours) / (theirs - plain_theirs)  # the loss is linear in it
+        return "loss", f"without label smoothing the losses agree; it acts like {acts:.6g}, not {smoothing:g}"
     return _scale_or_rounding(np.asarray(ours), np.asarray(theirs)) or ("loss", "the loss itself differs")
 
 

@@ -136,7 +136,7 @@ MUTANTS = [
            "optax.trace(config.momentum, config.nesterov) if config.momentum else optax.identity(),\n"
            "        optax.add_decayed_weights(config.weight_decay),\n"
            "        optax.scale_by_learning_rate(make_schedule(schedule)),",
-           ("weight decay",), r"^step 0: params"),
+           ("weight decay",), r"^step 0: momentum"),
     Mutant("no decay of biases and scales", OPTIMIZER, "optax.add_decayed_weights(config.weight_decay)",
            "optax.add_decayed_weights(config.weight_decay, "
            'mask=lambda tree: __import__("jax").tree.map(lambda leaf: leaf.ndim > 1, tree))',

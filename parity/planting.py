@@ -82,10 +82,10 @@ def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
             done = subprocess.run(
                 command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS
             )
-            crash = done.stderr.strip().splitlines()[-1:] if done.returncode not in (0, 1) else []
+            crash = done.stderr.strip().splitlines()[-1:]
         except subprocess.TimeoutExpired:
             crash = [f"no verdict after {SECONDS} s"]
-        report = copy / "report.json"
+        report = copy / "report.json"  # a crash leaves none
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {"checks": []}
     failed = next((check for check in found["checks"] if not check["passed"]), None)
     result: dict[str, Any] = {

@@ -51,8 +51,11 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
     family = cause = ""
     over = first_over(findings)
     if over and over.where == LOSS:
-        plain = float(case.torch(precision).gradients(images, labels, 0.0).loss)
-        family, cause = causes.of_loss(float(ours[LOSS]), float(theirs[LOSS]), count, plain)
+        plain = [
+            float(side.gradients(images, labels, 0.0).loss)
+            for side in (case.flax(precision), case.torch(precision))
+        ]
+        family, cause = causes.of_loss(float(ours[LOSS]), float(theirs[LOSS]), count, smoothing, *plain)
     elif over:
         family, cause = causes.of_gradients(ours, theirs, count, over.where)
     unit = "relative norm" if precision == "bf16" else "largest element"

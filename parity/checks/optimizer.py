@@ -62,7 +62,7 @@ def learning_rates(name: str, schedule: Schedule) -> Check:
         torch_ref.optimizer.make_schedule(schedule),
     )
     steps = steps_around(schedule)
-    ours = np.array([float(ours_of(step)) for step in steps])
+    ours = np.array([float(ours_of(jnp.asarray(step, jnp.int32))) for step in steps])  # as optax counts
     theirs = np.array([theirs_of(step) for step in steps])
     # cosine and triangle subtract from the peak what grows up to it
     allowed = C * gamma(OPERATIONS) * schedule.peak
@@ -81,7 +81,7 @@ def learning_rates(name: str, schedule: Schedule) -> Check:
         }
         family, cause = "learning rate", next(
             (words for words, values in shifted.items() if np.allclose(ours, values, rtol=1e-9, atol=1e-12)),
-            f"from {over.where} on: {ours[at]:.6g} instead of {theirs[at]:.6g}",
+            f"from {over.where} on: {ours[at]:.12g} instead of {theirs[at]:.12g}",
         )  # fmt: skip
     return Check(5, f"learning rate: {name}", "f64", "learning rate", tuple(findings), family, cause)
 
@@ -190,8 +190,12 @@ def _cause(
 
     def sgd(gradient: np.ndarray, lr: float, mu: float = mu, nesterov: bool = config.nesterov,
             dampening: float = 0.0, extra: np.ndarray | float = 0.0) -> np.ndarray:  # fmt: skip
-        buffer = mu * m + (1 - dampening) * gradient
-        return p - lr * (gradient + mu * buffer if nesterov else buffer) - extra
+        first = not momentum  # PyTorch's first buffer is the gradient, undamped
+        buffer = mu * m + (1 if first else 1 - dampening) * gradient
+        return after(p - lr * (gradient + mu * buffer if nesterov else buffer) - extra, buffer)
+
+    def after(new: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+        return np.stack([new, buffer] if config.momentum else [new])
 
     lr = learning_rate(step)
     others = {wrong for shift in (-1, 1) if (wrong := learning_rate(max(step + shift, 0))) != lr}
@@ -211,7 +215,7 @@ def _cause(
             ("momentum", "dampening equals momentum", lambda: sgd(decayed, lr, dampening=mu)),
             *(("momentum", f"dampening {other:g}", lambda o=other: sgd(decayed, lr, dampening=o))
               for other in (0.1, 0.5)),
-            ("momentum", "no momentum", lambda: p - lr * decayed),
+            ("momentum", "no momentum", lambda: after(p - lr * decayed, decayed)),
             *(("momentum", f"momentum {other:g}", lambda o=other: sgd(decayed, lr, mu=o))
               for other in (0.99, 0.95, 0.8)),
             *(("learning rate", f"lr {other:.6g} at step {step} instead of {lr:.6g}: the drop is a step off",
@@ -219,6 +223,5 @@ def _cause(
             ("learning rate", "the gradient is added", lambda: sgd(decayed, -lr)),
             ("learning rate", "lr is not applied", lambda: sgd(decayed, 1.0)),
         ],
-        ours["params"][name],
-        theirs["params"][name],
+        *(after(side["params"][name], side.get("momentum", side["params"])[name]) for side in (ours, theirs)),
     )  # fmt: skip

@@ -154,6 +154,32 @@ def test_wrong_input_gets_one_line(arguments: list[str], message: str, capsys: p
     assert len(error.splitlines()) == 1
 
 
+def test_other_wrong_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "text.json").write_text("not json")
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    for arguments, message in (
+        ([], "--help"), (["prove"], "invalid choice: 'prove'"), (['verify', '--seed=-1'], 'no number'),
+        (["verify", "--width=x"], "'x' is no number"), (["mutants", "--jobs=0"], "--jobs must be at least 1"),
+        (["mutants", "no such mistake"], "no mutant is named like no such mistake"),
+        (["verify", f"--mutants={tmp_path / 'text.json'}"], "text.json is not what `mutants --json` writes"),
+        (["verify", f"--mutants={tmp_path / 'other.json'}"], "it holds no list of mutants"),
+        (["verify", f"--mutants={tmp_path / 'absent.json'}"], "absent.json"),
+    ):  # fmt: skip
+        assert main(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.startswith("error: ")
+        assert len(error.splitlines()) == 1
+
+
+def test_a_crash_is_no_verdict(tmp_path: Path):
+    """Python ends with status 1 then, as `verify` does when a check fails."""
+    crash = MUTANTS[0]._replace(new="1 / 0")
+    result = planting.attempt(crash, str(tmp_path))
+    assert not result["right"]
+    assert (result["caught_by"], result["where"]) == ("", "ZeroDivisionError: division by zero")
+
+
 def random_input(module: nn.Module) -> torch.Tensor:
     shape = (4, module.in_features) if isinstance(module, nn.Linear) else (4, 4, 8, 8)
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
