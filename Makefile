@@ -1,6 +1,6 @@
 # make train   set-up, then the main job
 # make test    set-up, then style, types and tests
-# make parity  all of the proof: four networks, every planted mistake, twenty runs that must not fail (an hour)
+# make parity  all of the proof: four networks, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make setup   the set-up alone: a virtual environment with the pinned packages
 #
 # VENV and PYTHON choose another environment and interpreter: make test VENV=.venv311 PYTHON=python3.11

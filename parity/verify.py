@@ -196,7 +196,7 @@ def environment() -> dict[str, str]:
         "numpy": np.__version__,
         "jax device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",
         "torch threads": str(torch.get_num_threads()),
-        "jax_enable_x64": str(jax.config.jax_enable_x64),
+        "jax_enable_x64": "True, but False in trainers of f32 and bf16",
         "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
         "convolution precision in Flax": "HIGHEST for f32 and f64",
         "TF32 in torch": f"cuDNN {torch.backends.cudnn.allow_tf32}, "
