@@ -11,6 +11,8 @@ rounding does to this network with these weights on such inputs; a correct imple
 places and is off by a few times that, at most K times. In float64 the same roundings are smaller by the ratio
 of the units. bfloat16 is compared in norms, since single elements of a deep bfloat16 network are noise.
 
+Gradients jump where rounding turns a decision; parity/decisions.py says how float32 budgets know of it.
+
 No error of the side under test enters: a budget that grew with it could never be exceeded.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -67,17 +70,25 @@ def perturbed(inputs: np.ndarray, seed: int = 0) -> list[np.ndarray]:
     return [(inputs * factor).astype(np.float32).astype(np.float64) for factor in noise]
 
 
-def reference_errors(reference: Reference, inputs: np.ndarray, precision: str) -> dict[str, float]:
+def reference_errors(
+    reference: Reference,
+    inputs: np.ndarray,
+    precision: str,
+    decisions: AbstractContextManager[object] | None = None,
+) -> dict[str, float]:
     """The reference's own largest error in a precision ("f32" or "bf16"), by output.
 
     Args:
       reference: PyTorch's side.
       inputs: float64.
       precision: the one to compare with float64; errors are as `distance` measures them.
+      decisions: entered for every run in float64; see parity/decisions.py.
     """
     errors: dict[str, float] = {}
     for version in perturbed(inputs):
-        low, high = reference(version, precision), reference(version, "f64")
+        low = reference(version, precision)
+        with decisions or nullcontext():
+            high = reference(version, "f64")
         for name in high:
             errors[name] = max(errors.get(name, 0.0), distance(low[name], high[name], precision))
     return errors

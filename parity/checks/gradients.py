@@ -13,7 +13,7 @@ import torch
 from flax import nnx
 from torch import Tensor, nn
 
-from parity import causes
+from parity import causes, decisions
 from parity.bounds import FEW
 from parity.budget import Arrays, C, distance, gamma, lower, reference_errors, scaled
 from parity.case import Case
@@ -40,7 +40,7 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
     ((count, size),) = shapes(case, training=True)
     images, labels = case.images(count, size), case.labels(count)
 
-    allowed = scaled(_errors(case, smoothing, lower(precision)), precision)
+    allowed = scaled(_errors(case, smoothing, lower(precision), turns=precision == "f32"), precision)
     theirs, ours = (
         _as_arrays(side.gradients(images, labels, smoothing))
         for side in (case.torch(precision), case.flax(precision))
@@ -64,14 +64,17 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
 
 
 @functools.lru_cache(maxsize=8)
-def _errors(case: Case, smoothing: float, precision: str) -> dict[str, float]:
-    """The reference's own errors in the loss and all gradients."""
+def _errors(case: Case, smoothing: float, precision: str, turns: bool) -> dict[str, float]:
+    """The reference's own errors in the loss and all gradients, doubtful decisions turned or as they fall."""
     ((count, size),) = shapes(case, training=True)
+    images = case.images(count, size)
 
     def reference(images: np.ndarray, precision: str) -> Arrays:
         return _as_arrays(case.torch(precision).gradients(images, case.labels(count), smoothing))
 
-    return reference_errors(reference, case.images(count, size), precision)
+    run = functools.partial(reference, images)
+    doubtful = decisions.uncertain(run, "f32", "f64", case.seed) if turns else None
+    return reference_errors(reference, images, precision, doubtful)
 
 
 def layers_alone(case: Case) -> Check:
