@@ -9,6 +9,7 @@ python -m parity inspect PATH [--layout NAME]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -184,16 +185,21 @@ def run_verify(options: argparse.Namespace) -> int:
             for arch in archs
         ]
     planted = planted_mutants(options.mutants) if options.mutants else None
+    outputs = [(options.json, report_json.render), (options.html, report_html.render)]
     passed = True
     for case in cases:
-        report = verify.run(case, levels, stop=options.stop)
+        suffix = "" if len(cases) == 1 else f"-{case.description.arch}"
+        with contextlib.ExitStack() as stack:
+            # opened before the checks: a path that can't be written is told at once, not after an hour
+            opened = [
+                (stack.enter_context(files.atomic_path(path.with_stem(path.stem + suffix))), render)
+                for path, render in outputs
+                if path
+            ]
+            report = verify.run(case, levels, stop=options.stop)
+            for temporary, render in opened:
+                temporary.write_text(render(report, planted), encoding="utf-8")
         passed = passed and report.passed
-        for path, render in ((options.json, report_json.render), (options.html, report_html.render)):
-            if path:
-                files.write_text(
-                    path if len(cases) == 1 else path.with_stem(f"{path.stem}-{case.description.arch}"),
-                    render(report, planted),
-                )
     return 0 if passed else 1
 
 

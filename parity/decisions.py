@@ -67,7 +67,7 @@ class Uncertain(TorchFunctionMode):
         noisy = x.detach() + margin * (2 * torch.rand(x.shape, generator=self.generator, dtype=x.dtype) - 1)
         if func is F.relu:
             return x * (noisy > 0)
-        _, chosen = F.max_pool2d(noisy, *args[1:], **kwargs, return_indices=True)
+        _, chosen = F.max_pool2d(noisy, *args[1:], **{**kwargs, "return_indices": True})
         return x.flatten(2).gather(2, chosen.flatten(2)).view(chosen.shape)
 
 

@@ -38,7 +38,8 @@ def test_only_doubtful_signs_turn():
         assert torch.all((y - F.relu(x)).abs() <= 1e-7)
         seen.append((grad != 0).tolist())
     shares = np.mean(seen, axis=0)
-    assert 0.2 < shares[0] < 0.8 and 0.2 < shares[1] < 0.8
+    assert 0.2 < shares[0] < 0.8
+    assert 0.2 < shares[1] < 0.8
     assert shares[2:].tolist() == [1, 0, 1, 0]
 
 
@@ -75,7 +76,8 @@ def test_a_budget_knows_of_a_turn_that_no_sample_met():
     assert scaled(luckily, "f32")["w"] < jump / 1e4, "samples in which the sign never turns"
 
     doubtful = decisions.uncertain(lambda p: reference(inputs, p), "f32", "f64")
-    assert len(doubtful.margins) == 1 and doubtful.margins[0] < 1e-4
+    assert len(doubtful.margins) == 1
+    assert doubtful.margins[0] < 1e-4
     informed = reference_errors(reference, inputs, "f32", doubtful)
     assert informed["w"] >= 0.99 * jump
     assert scaled(informed, "f32")["w"] < K * 1.01 * jump

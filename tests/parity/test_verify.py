@@ -244,3 +244,15 @@ def test_planted_mistakes_are_caught_in_a_copy(name: str, tmp_path: Path):
     result = planting.attempt(mutant, str(tmp_path))
     assert result["right"], result
     assert (planting.ROOT / mutant.file).read_text() == before
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_checks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for path in (tmp_path, Path("/proc/none/report.html")):
+        assert main(["verify", "--width=8", f"--html={path}", f"--json={tmp_path}/r.json"]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert len(err.splitlines()) == 1
+        assert str(path.parent) in err
+        assert list(tmp_path.iterdir()) == []
