@@ -93,9 +93,9 @@ def of_wiring(ours: Pass, theirs: Pass, findings: list[Finding]) -> Cause:
         sums = _block_sums(reference, earlier)
         if sums:
             family, words = either(sums[0][2], sums[1:], layer.output, reference.output)
-            return ("wiring", f"{path}: its layers are right, their sum is not") if family == "unknown" else (
-                family, words
-            )  # fmt: skip
+            if family in ("unknown", "precision"):
+                return "wiring", f"{path}: its layers are right, their sum is not ({words})"
+            return family, words
         return "unknown", f"{path}: its input is right, its output is not: see this layer on its own"
     producer = earlier[-1].path if earlier else "the images"
     found = _first(_inputs(reference, earlier), layer.input)
@@ -392,7 +392,7 @@ def _scale_or_rounding(ours: np.ndarray, theirs: np.ndarray) -> Cause | None:
     error = float(np.abs(ours - theirs).max(initial=0)) / (float(np.abs(theirs).max(initial=0)) or 1)
     for name, unit in (("float32", 2.0**-24), ("bfloat16", 2.0**-9)):
         if unit / 50 < error < unit * 50:
-            return "precision", f"errors of {error:.1g} of the largest element: it passes through {name}"
+            return "precision", f"errors of {error:.1g} of the largest element, about {name}'s rounding"
     ratio = _ratio(ours, theirs)
     return ("unknown", f"it is {ratio:.9g} times PyTorch's") if ratio else None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from parity import report_text
 from parity.case import Case
 from parity.checkpoint import read
 from parity.checks import evaluation, forward, gradients, optimizer, pipeline, structure, trajectory
-from parity.results import LEVELS, Check, Report
+from parity.planting import ROOMS, ROOT
+from parity.results import LEVELS, Check, Finding, Report
 from parity.tensors import to_numpy
 from recipe import data as datasets
 from recipe.architectures import ARCHITECTURES, ModelDescription
@@ -80,7 +83,22 @@ def _checks(case: Case, data: Dataset | None, levels: set[int]) -> Iterator[Chec
         if level not in levels:
             continue
         jax.config.update("jax_enable_x64", True)  # a trainer in float32 switches it off
-        yield from makers[level]()
+        try:
+            yield from makers[level]()
+        except UserError:
+            raise
+        except Exception as error:  # a network that does not run is a finding, whatever it raises
+            yield crashed(level, error)
+
+
+def crashed(level: int, error: Exception) -> Check:
+    """The failed check of a level that could not be run, at the last line of this project's own code."""
+    files = {str(path): path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    where = f"{files[frames[-1].filename].relative_to(ROOT)}:{frames[-1].lineno}"
+    words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+    finding = Finding(where, math.inf, 0.0)
+    return Check(level, f"{LEVELS[level]} does not run", "exact", "crash", (finding,), "structure", words)
 
 
 def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:

@@ -122,7 +122,8 @@ def _errors(case: Case, training: bool, count: int, size: int, precision: str) -
 def compare_outputs(ours: Pass, theirs: Pass, allowed: dict[str, float], precision: str) -> list[Finding]:
     """One finding per layer, in PyTorch's order; a layer that ran on one side only is an infinite error."""
     a, b = ours.outputs, theirs.outputs
-    missing = [Finding(f"{name} (on one side only)", np.inf, 0.0) for name in a.keys() ^ b.keys()]
+    alone = [name for name in [*b, *a] if (name in a) != (name in b)]
+    missing = [Finding(f"{name} (on one side only)", np.inf, 0.0) for name in alone]
     return missing + [
         Finding(name, distance(a[name], b[name], precision), allowed[name]) for name in b if name in a
     ]

@@ -22,6 +22,7 @@ from parity.case import Case
 from parity.checks import evaluation, forward
 from parity.mutants import MUTANTS
 from parity.results import Check
+from parity.sides import Layer
 from recipe.architectures import ModelDescription
 from recipe.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, save
@@ -29,6 +30,9 @@ from tests.parity.helpers import describe, make_checkpoint, save
 
 def make_case(description: ModelDescription, seed: int = 0) -> Case:
     return verify.from_description(description, seed=seed, quick=True)
+
+
+ONE = np.ones((1, 1, 1, 1))
 
 
 def run(case: Case, *levels: int) -> dict[str, Check]:
@@ -256,3 +260,29 @@ def test_an_output_that_cannot_be_written_is_told_before_the_checks(
         assert len(err.splitlines()) == 1
         assert str(path.parent) in err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_does_not_run_is_a_finding(monkeypatch: pytest.MonkeyPatch):
+    """An edit that lets shapes not fit: no traceback, but the levels that fail, and where."""
+
+    def halve(self: Any, x: Any) -> Any:
+        return x[:, ::2]
+
+    monkeypatch.setattr(ReLU, "__call__", halve)
+    case = verify.from_description(describe("resnet18", width=4), seed=0, quick=True)
+    found = verify.verify(case, None, [1, 2, 6], lambda check: None)
+    crashes = {check.level: check for check in found.checks if "does not run" in check.name}
+    assert set(crashes) == {1, 2}
+    for check in crashes.values():
+        assert not check.passed
+        assert re.fullmatch(r"flax_resnet/model\.py:\d+", check.first_failure.where)
+        assert "incompatible shapes" in check.cause
+    assert any(check.level == 6 and check.passed for check in found.checks)
+
+
+def test_layers_that_one_side_alone_runs_are_told_in_order():
+    first, second = (
+        forward.Pass([Layer(name, "ReLU", ONE, ONE) for name in names], {}) for names in ("abcd", "ebf")
+    )
+    found = forward.compare_outputs(first, second, {"b": 1.0}, "f64")
+    assert [f.where.split()[0] for f in found] == ["e", "f", "a", "c", "d", "b"]
