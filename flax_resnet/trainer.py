@@ -14,7 +14,7 @@ import numpy as np
 from flax_resnet.checkpoint import SUFFIX, CheckpointWriter, read
 from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table, runtime, set_up
-from flax_resnet.steps import Metrics, make_eval_step, make_planned_step, make_train_step
+from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
 from flax_resnet.train_state import abstract_model, from_saved, initial_state, to_saved
 from recipe import checkpoints
 from recipe.architectures import ModelDescription
@@ -23,7 +23,8 @@ from recipe.engine import Sums
 from recipe.plan import EpochPlan
 from recipe.schedule import Schedule
 
-STEPS_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+STEPS_PER_DISPATCH = 10  # on accelerators, which idle while a host dispatches; it divides 390 and 100 steps
 
 
 class Trainer:
@@ -40,8 +41,11 @@ class Trainer:
         optimizer = make_optimizer(config.optimizer, schedule)
         self.state = initial_state(config.seed, params, batch_stats, optimizer)
         self.step = 0
-        self.planned_step = make_planned_step(
-            make_train_step(graphdef, optimizer, config.label_smoothing), config.augment
+        self._steps_per_dispatch = config.steps_per_dispatch or (1 if self.on_cpu else STEPS_PER_DISPATCH)
+        self.planned_steps = make_planned_steps(
+            make_train_step(graphdef, optimizer, config.label_smoothing),
+            config.augment,
+            loop=self._steps_per_dispatch > 1,
         )
         self.eval_step = make_eval_step(graphdef)
         self._eval_batch_size = config.eval_batch_size
@@ -63,10 +67,11 @@ class Trainer:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
         self._plan = {name: jnp.asarray(rows) for name, rows in dataclasses.asdict(plan).items()}
 
-    def train_step(self) -> None:
-        """Queue one step, and wait until no more than a few are under way."""
-        self.state, sums = self.planned_step(self.state, self._sums[-1], self._data, self._plan)
-        self.step += 1
+    def train_steps(self, at_most: int) -> None:
+        """Queue one dispatch of steps, and wait until no more than a few dispatches are under way."""
+        count = min(at_most, self._steps_per_dispatch)
+        self.state, sums = self.planned_steps(self.state, self._sums[-1], self._data, self._plan, count=count)
+        self.step += count
         self._sums.append(sums)
         jax.block_until_ready(self._sums[0])
 
@@ -112,7 +117,7 @@ class Trainer:
             "correct": jnp.asarray(values.correct, jnp.int32),
             "steps": jnp.asarray(values.steps, jnp.int32),
         }
-        self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
+        self._sums = collections.deque([sums], maxlen=DISPATCHES_UNDER_WAY + 1)
 
 
 def _fetch(sums: Metrics) -> Sums:
