@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from flax_resnet.augment import make_batch, standardise
 from flax_resnet.train_state import TrainState, Tree
@@ -68,6 +69,7 @@ def make_planned_steps(
     augment: Any,
     *,
     loop: bool,
+    out: NamedSharding,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Return steps(state, sums, data, plan, *, count) -> (state, sums), compiled, with the state donated.
 
@@ -78,7 +80,7 @@ def make_planned_steps(
     With `loop`, `count` steps run in one program, by `jax.lax.scan`, and how an epoch is cut into counts
     changes no bit. Without it `count` is 1 and there is no loop, not even of one step: in a loop, XLA:CPU
     computes a convolution's weight gradient tens of times slower (jax #12868). XLA rounds a step in a loop
-    and one outside differently.
+    and one outside differently. `out` says where the new state and sums live.
     """
 
     def step(
@@ -104,7 +106,7 @@ def make_planned_steps(
             return step(state, sums, data, plan)
         return jax.lax.scan(lambda carry, _: (step(*carry, data, plan), None), (state, sums), length=count)[0]
 
-    return jax.jit(steps, static_argnames="count", donate_argnums=0)
+    return jax.jit(steps, static_argnames="count", donate_argnums=0, out_shardings=out)
 
 
 def make_eval_step(graphdef: nnx.GraphDef) -> Callable[[Tree, Tree, jax.Array, jax.Array], jax.Array]:
