@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import NamedSharding
 
 from flax_resnet.augment import make_batch, standardise
 from flax_resnet.train_state import TrainState, Tree
@@ -69,8 +68,8 @@ def make_planned_steps(
     augment: Any,
     *,
     loop: bool,
-    out: NamedSharding,
-) -> Callable[..., tuple[TrainState, Metrics]]:
+    out: Any,
+) -> Any:
     """Return steps(state, sums, data, plan, *, count) -> (state, sums), compiled, with the state donated.
 
     Each step takes its batch from the device-resident data by the epoch plan's row, and adds its metrics
@@ -80,7 +79,7 @@ def make_planned_steps(
     With `loop`, `count` steps run in one program, by `jax.lax.scan`, and how an epoch is cut into counts
     changes no bit. Without it `count` is 1 and there is no loop, not even of one step: in a loop, XLA:CPU
     computes a convolution's weight gradient tens of times slower (jax #12868). XLA rounds a step in a loop
-    and one outside differently. `out` says where the new state and sums live.
+    and one outside differently. `out` holds the shardings of (state, sums).
     """
 
     def step(
@@ -109,7 +108,7 @@ def make_planned_steps(
     return jax.jit(steps, static_argnames="count", donate_argnums=0, out_shardings=out)
 
 
-def make_eval_step(graphdef: nnx.GraphDef) -> Callable[[Tree, Tree, jax.Array, jax.Array], jax.Array]:
+def make_eval_step(graphdef: nnx.GraphDef) -> Any:
     """Return eval_step(params, batch_stats, uint8 images (B, H, W, 3), table) -> logits (B, C), compiled."""
 
     def eval_step(params: Tree, batch_stats: Tree, images: jax.Array, table: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from flax_resnet.devices import DataMesh
 from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table, runtime, set_up
 from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
-from flax_resnet.train_state import abstract_model, from_saved, initial_state, to_saved
+from flax_resnet.train_state import TrainState, abstract_model, from_saved, initial_state, to_saved
 from recipe import checkpoints
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
@@ -42,14 +42,14 @@ class Trainer:
         self.on_cpu = jax.default_backend() == "cpu"
         graphdef, params, batch_stats = abstract_model(description, config.precision)
         optimizer = make_optimizer(config.optimizer, schedule)
-        self.state = self._everywhere(initial_state(config.seed, params, batch_stats, optimizer))
+        self.state = self._on_devices(initial_state(config.seed, params, batch_stats, optimizer))
         self.step = 0
         self._steps_per_dispatch = config.steps_per_dispatch or (1 if self.on_cpu else STEPS_PER_DISPATCH)
         self.planned_steps = make_planned_steps(
             make_train_step(graphdef, optimizer, config.label_smoothing),
             config.augment,
             loop=self._steps_per_dispatch > 1,
-            out=self._mesh.whole,
+            out=(self._mesh.state(self.state), self._mesh.whole),
         )
         self.eval_step = make_eval_step(graphdef)
         self._eval_batch_size = config.eval_batch_size
@@ -117,7 +117,7 @@ class Trainer:
         """Go on from a checkpoint of the same run."""
         record, saved = read(path)
         self.step, sums = checkpoints.progressed(record, path)
-        self.state = self._everywhere(from_saved(saved, self.step, self.state))
+        self.state = self._on_devices(from_saved(saved, self.step, self.state))
         self._set_sums(sums)
 
     def _set_sums(self, values: Sums) -> None:
@@ -127,6 +127,9 @@ class Trainer:
             "steps": jnp.asarray(values.steps, jnp.int32),
         }
         self._sums = collections.deque([self._everywhere(sums)], maxlen=DISPATCHES_UNDER_WAY + 1)
+
+    def _on_devices(self, state: TrainState) -> TrainState:
+        return jax.device_put(state, self._mesh.state(state))
 
     def _everywhere(self, tree: Any) -> Any:
         return jax.device_put(tree, self._mesh.whole)
