@@ -1,6 +1,7 @@
 # make train   set-up, then the main job
 # make test    set-up, then style, types and tests
 # make parity  all of the proof: four networks, every planted mistake, twenty runs with other seeds (hours; see docs)
+# make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make setup   the set-up alone: a virtual environment with the pinned packages
 #
 # VENV and PYTHON choose another environment and interpreter: make test VENV=.venv311 PYTHON=python3.11
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.installed
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
-.PHONY: setup train test parity alarms
+.PHONY: setup train test parity alarms aot
 setup: $(STAMP)
 
 $(STAMP): requirements.txt scripts/find_python.sh
@@ -38,3 +39,15 @@ parity: setup alarms
 
 alarms: setup
 	for seed in $(SEEDS); do $(BIN)/python -m parity verify --quick --width=8 --seed=$$seed || exit 1; done
+
+AOT := .venv-aot
+
+aot: $(AOT)/.installed
+	$(AOT)/bin/python -m parity.aot
+	$(AOT)/bin/python -m pytest tests/parity/test_aot.py
+
+$(AOT)/.installed: requirements-aot.txt requirements.txt scripts/find_python.sh
+	rm -rf $(AOT)
+	"$$(scripts/find_python.sh $(PYTHON))" -m venv $(AOT)
+	$(AOT)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-aot.txt
+	touch $@

@@ -33,6 +33,10 @@ def default() -> ConfigDict:
     config.precision = "f32"  # bf16 (parameters, statistics and loss stay f32) | f32 (no TF32) | f64
     config.epochs = 200  # passes over the training images
     config.batch_size = 128  # images per step; an epoch is ⌊N / batch_size⌋ full batches
+    # steps between two looks at progress, checkpoints and Ctrl-C; JAX runs them in one program, by a loop
+    config.steps_per_dispatch = (
+        0  # 0: 10 for JAX on an accelerator, 1 on a CPU (loops are slow) and in PyTorch
+    )
     config.eval_batch_size = 500  # images per evaluation step; the last one is padded and masked
     config.label_smoothing = 0.0  # in the training loss only; the test loss is plain cross-entropy
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flax_resnet.normalise import normalise
+
 
 class BatchNorm(nnx.Module):
     """Normalise over batch, height and width; the twin of `torch.nn.BatchNorm2d`.
@@ -47,16 +49,16 @@ class BatchNorm(nnx.Module):
         Raises:
           ValueError: in train mode with one value per channel, whose variance says nothing.
         """
-        x = x.astype(self.param_dtype)  # statistics are never taken in bfloat16
+        x = x.astype(self.dtype)
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
-        else:
-            n = x.size // x.shape[-1]
-            if n == 1:
-                raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
-            mean = jnp.mean(x, axis=(0, 1, 2))
-            var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
-            self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean
-            self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * var * (n / (n - 1))
-        y = (x - mean) * (jax.lax.rsqrt(var + self.eps) * self.scale[...]) + self.bias[...]
-        return y.astype(self.dtype)
+            wide = x.astype(self.param_dtype)
+            y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * self.scale[...]) + self.bias[...]
+            return y.astype(self.dtype)
+        n = x.size // x.shape[-1]
+        if n == 1:
+            raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
+        y, mean, var = normalise(x, self.scale[...], self.bias[...], self.eps)
+        self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean
+        self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * var * (n / (n - 1))
+        return y

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flax_resnet.activations import relu
 from flax_resnet.batch_norm import BatchNorm
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
@@ -108,7 +109,7 @@ class ResBlock(nnx.Module):
         y = self.bn2(self.conv2(y))
         for layer in self.shortcut:
             x = layer(x)
-        return jax.nn.relu(y + x)
+        return relu(y + x)
 
 
 class Bottleneck(nnx.Module):
@@ -133,7 +134,7 @@ class Bottleneck(nnx.Module):
         y = self.bn3(self.conv3(y))
         for layer in self.shortcut:
             x = layer(x)
-        return jax.nn.relu(y + x)
+        return relu(y + x)
 
 
 BLOCKS = {"basic": ResBlock, "bottleneck": Bottleneck}

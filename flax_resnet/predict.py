@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.checkpoint import SUFFIX, read
+from flax_resnet.devices import DataMesh
 from flax_resnet.steps import make_eval_step
 from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
 from recipe import checkpoints
@@ -25,8 +26,9 @@ def set_up(precision: str) -> None:
 
 def runtime() -> str:
     """Library versions and device, for the log."""
-    device = jax.devices()[0]
-    return f"JAX {jax.__version__}, Flax {flax.__version__} on {device.platform} ({device.device_kind})"
+    count, device = jax.device_count(), jax.devices()[0]
+    where = device.platform if count == 1 else f"{count} × {device.platform}"
+    return f"JAX {jax.__version__}, Flax {flax.__version__} on {where} ({device.device_kind})"
 
 
 def device_table(description: ModelDescription, precision: str) -> jax.Array:
@@ -34,18 +36,22 @@ def device_table(description: ModelDescription, precision: str) -> jax.Array:
     return jnp.asarray(standardisation_table(description.mean, description.std), DTYPES[precision][1])
 
 
-def batched(eval_batch: Callable[[jax.Array], jax.Array], images: np.ndarray, batch_size: int) -> np.ndarray:
+def batched(
+    eval_batch: Callable[[jax.Array], jax.Array], images: np.ndarray, batch_size: int, mesh: DataMesh
+) -> np.ndarray:
     """Evaluate images (N, H, W, 3) in batches of one shape, so that there is one compilation.
+
+    Every device of the mesh gets an equal share of each batch.
 
     The last batch is padded with black images, whose logits are dropped.
     """
-    size = min(batch_size, len(images))
+    size = mesh.round_up(min(batch_size, len(images)))
     results: list[jax.Array] = []
     for start in range(0, len(images), size):
         batch = images[start : start + size]
         padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
         jax.block_until_ready(results[:-1])  # one under way is enough, and Ctrl-C is heard between two
-        results.append(eval_batch(jnp.asarray(np.concatenate([batch, padding]))))
+        results.append(eval_batch(jax.device_put(np.concatenate([batch, padding]), mesh.batch)))
     return np.concatenate(jax.device_get(results))[: len(images)]
 
 
@@ -62,15 +68,19 @@ class Predictor:
         batch_size: int,
     ):
         self.runtime = runtime()
-        self._variables = params, batch_stats
-        self._table = device_table(description, precision)
+        self._mesh = DataMesh()
+        self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.whole)
+        self._table = jax.device_put(device_table(description, precision), self._mesh.whole)
         self._batch_size = batch_size
         self._eval_step = make_eval_step(abstract_model(description, precision)[0])
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 images (N, H, W, 3) to logits (N, classes)."""
         return batched(
-            lambda batch: self._eval_step(*self._variables, batch, self._table), images, self._batch_size
+            lambda batch: self._eval_step(*self._variables, batch, self._table),
+            images,
+            self._batch_size,
+            self._mesh,
         )
 
 

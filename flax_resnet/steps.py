@@ -63,14 +63,23 @@ def make_train_step(
     return train_step
 
 
-def make_planned_step(
-    train_step: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]], augment: Any
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Return step(state, sums, data, plan) -> (state, sums), compiled, with the state donated.
+def make_planned_steps(
+    train_step: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]],
+    augment: Any,
+    *,
+    loop: bool,
+    out: Any,
+) -> Any:
+    """Return steps(state, sums, data, plan, *, count) -> (state, sums), compiled, with the state donated.
 
-    It takes its batch from the device-resident data by the epoch plan's row, and adds its metrics to
-    the epoch's sums {"loss", "correct", "steps"}. Data and plan are arguments, never closed over: as
+    Each step takes its batch from the device-resident data by the epoch plan's row, and adds its metrics
+    to the epoch's sums {"loss", "correct", "steps"}. Data and plan are arguments, never closed over: as
     constants, XLA would fold them into the program.
+
+    With `loop`, `count` steps run in one program, by `jax.lax.scan`, and how an epoch is cut into counts
+    changes no bit. Without it `count` is 1 and there is no loop, not even of one step: in a loop, XLA:CPU
+    computes a convolution's weight gradient tens of times slower (jax #12868). XLA rounds a step in a loop
+    and one outside differently. `out` holds the shardings of (state, sums).
     """
 
     def step(
@@ -84,10 +93,22 @@ def make_planned_step(
             "steps": sums["steps"] + 1,
         }
 
-    return jax.jit(step, donate_argnums=0)
+    def steps(
+        state: TrainState,
+        sums: Metrics,
+        data: dict[str, jax.Array],
+        plan: dict[str, jax.Array],
+        *,
+        count: int,
+    ) -> tuple[TrainState, Metrics]:
+        if not loop:
+            return step(state, sums, data, plan)
+        return jax.lax.scan(lambda carry, _: (step(*carry, data, plan), None), (state, sums), length=count)[0]
+
+    return jax.jit(steps, static_argnames="count", donate_argnums=0, out_shardings=out)
 
 
-def make_eval_step(graphdef: nnx.GraphDef) -> Callable[[Tree, Tree, jax.Array, jax.Array], jax.Array]:
+def make_eval_step(graphdef: nnx.GraphDef) -> Any:
     """Return eval_step(params, batch_stats, uint8 images (B, H, W, 3), table) -> logits (B, C), compiled."""
 
     def eval_step(params: Tree, batch_stats: Tree, images: jax.Array, table: jax.Array) -> jax.Array:

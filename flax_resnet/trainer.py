@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.checkpoint import SUFFIX, CheckpointWriter, read
+from flax_resnet.devices import DataMesh
 from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table, runtime, set_up
-from flax_resnet.steps import Metrics, make_eval_step, make_planned_step, make_train_step
-from flax_resnet.train_state import abstract_model, from_saved, initial_state, to_saved
+from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
+from flax_resnet.train_state import TrainState, abstract_model, from_saved, initial_state, to_saved
 from recipe import checkpoints
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
@@ -23,7 +24,8 @@ from recipe.engine import Sums
 from recipe.plan import EpochPlan
 from recipe.schedule import Schedule
 
-STEPS_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+STEPS_PER_DISPATCH = 10  # on accelerators, which idle while a host dispatches; it divides 390 and 100 steps
 
 
 class Trainer:
@@ -33,24 +35,32 @@ class Trainer:
         self, config: Any, description: ModelDescription, schedule: Schedule, data: Dataset, workdir: Path
     ):
         set_up(config.precision)
+        self._mesh = DataMesh()
+        self._mesh.check(config.batch_size)
         self.runtime = runtime()
         self.checkpoint_suffix = SUFFIX
         self.on_cpu = jax.default_backend() == "cpu"
         graphdef, params, batch_stats = abstract_model(description, config.precision)
         optimizer = make_optimizer(config.optimizer, schedule)
-        self.state = initial_state(config.seed, params, batch_stats, optimizer)
+        self.state = self._on_devices(initial_state(config.seed, params, batch_stats, optimizer))
         self.step = 0
-        self.planned_step = make_planned_step(
-            make_train_step(graphdef, optimizer, config.label_smoothing), config.augment
+        self._steps_per_dispatch = config.steps_per_dispatch or (1 if self.on_cpu else STEPS_PER_DISPATCH)
+        self.planned_steps = make_planned_steps(
+            make_train_step(graphdef, optimizer, config.label_smoothing),
+            config.augment,
+            loop=self._steps_per_dispatch > 1,
+            out=(self._mesh.state(self.state), self._mesh.whole),
         )
         self.eval_step = make_eval_step(graphdef)
         self._eval_batch_size = config.eval_batch_size
         self._schedule = make_schedule(schedule)
-        self._data = {
-            "image": jnp.asarray(data.train_images),
-            "label": jnp.asarray(data.train_labels),
-            "table": device_table(description, config.precision),
-        }
+        self._data = self._everywhere(
+            {
+                "image": data.train_images,
+                "label": data.train_labels,
+                "table": device_table(description, config.precision),
+            }
+        )
         self._plan: dict[str, jax.Array] = {}
         self._writer = CheckpointWriter(workdir, checkpoints.record(description, config))
         self.reset_sums()
@@ -61,12 +71,13 @@ class Trainer:
 
     def start_epoch(self, plan: EpochPlan) -> None:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
-        self._plan = {name: jnp.asarray(rows) for name, rows in dataclasses.asdict(plan).items()}
+        self._plan = jax.device_put(dataclasses.asdict(plan), self._mesh.plan)
 
-    def train_step(self) -> None:
-        """Queue one step, and wait until no more than a few are under way."""
-        self.state, sums = self.planned_step(self.state, self._sums[-1], self._data, self._plan)
-        self.step += 1
+    def train_steps(self, at_most: int) -> None:
+        """Queue one dispatch of steps, and wait until no more than a few dispatches are under way."""
+        count = min(at_most, self._steps_per_dispatch)
+        self.state, sums = self.planned_steps(self.state, self._sums[-1], self._data, self._plan, count=count)
+        self.step += count
         self._sums.append(sums)
         jax.block_until_ready(self._sums[0])
 
@@ -87,7 +98,10 @@ class Trainer:
         params, batch_stats = self.state.params, self.state.batch_stats
         table = self._data["table"]
         return batched(
-            lambda batch: self.eval_step(params, batch_stats, batch, table), images, self._eval_batch_size
+            lambda batch: self.eval_step(params, batch_stats, batch, table),
+            images,
+            self._eval_batch_size,
+            self._mesh,
         )
 
     def save(self, kind: str) -> None:
@@ -103,7 +117,7 @@ class Trainer:
         """Go on from a checkpoint of the same run."""
         record, saved = read(path)
         self.step, sums = checkpoints.progressed(record, path)
-        self.state = from_saved(saved, self.step, self.state)
+        self.state = self._on_devices(from_saved(saved, self.step, self.state))
         self._set_sums(sums)
 
     def _set_sums(self, values: Sums) -> None:
@@ -112,7 +126,13 @@ class Trainer:
             "correct": jnp.asarray(values.correct, jnp.int32),
             "steps": jnp.asarray(values.steps, jnp.int32),
         }
-        self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
+        self._sums = collections.deque([self._everywhere(sums)], maxlen=DISPATCHES_UNDER_WAY + 1)
+
+    def _on_devices(self, state: TrainState) -> TrainState:
+        return jax.device_put(state, self._mesh.state(state))
+
+    def _everywhere(self, tree: Any) -> Any:
+        return jax.device_put(tree, self._mesh.whole)
 
 
 def _fetch(sums: Metrics) -> Sums:

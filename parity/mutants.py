@@ -17,7 +17,8 @@ class Mutant(NamedTuple):
     flags: tuple[str, ...] = ()  # of verify: the network that has the mutated code
 
 
-BN, MODEL, STEPS = "flax_resnet/batch_norm.py", "flax_resnet/model.py", "flax_resnet/steps.py"
+BN, NORMALISE = "flax_resnet/batch_norm.py", "flax_resnet/normalise.py"
+MODEL, STEPS = "flax_resnet/model.py", "flax_resnet/steps.py"
 OPTIMIZER, AUGMENT = "flax_resnet/optimizer.py", "flax_resnet/augment.py"
 STATE, PREDICT, NAMING = "flax_resnet/train_state.py", "flax_resnet/predict.py", "flax_resnet/naming.py"
 T_MODEL, T_STEPS, T_OPTIMIZER = "torch_ref/model.py", "torch_ref/steps.py", "torch_ref/optimizer.py"
@@ -26,12 +27,12 @@ T_AUGMENT, T_STATE, T_PREDICT = "torch_ref/augment.py", "torch_ref/train_state.p
 BLOCK_END = """y = self.bn2(self.conv2(y))
         for layer in self.shortcut:
             x = layer(x)
-        return jax.nn.relu(y + x)"""
+        return relu(y + x)"""
 T_BLOCK_END = """y = self.bn2(self.conv2(y))
         x = self.shortcut(x)
         return F.relu(y + x)"""
-STATISTICS = """mean = jnp.mean(x, axis=(0, 1, 2))
-            var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))"""
+STATISTICS = """mean = jnp.mean(x, AXES)
+    return mean, jnp.mean(jnp.square(x - mean), AXES)"""
 FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
 
 MUTANTS = [
@@ -48,26 +49,26 @@ MUTANTS = [
     Mutant("momentum 0.01", BN, "momentum: float = 0.1", "momentum: float = 0.01", ("running statistics",),
            r"^bn1\.running_mean"),
     Mutant("eps 1e-3", BN, "eps: float = 1e-5", "eps: float = 1e-3", ("batch norm",), FIRST_NORM),
-    Mutant("eps outside of the root", BN, "jax.lax.rsqrt(var + self.eps)", "(1 / (jnp.sqrt(var) + self.eps))",
+    Mutant("eps outside of the root", NORMALISE, "jax.lax.rsqrt(var + eps)", "(1 / (jnp.sqrt(var) + eps))",
            ("batch norm",), FIRST_NORM),
-    Mutant("variance instead of deviation", BN, "jax.lax.rsqrt(var + self.eps)", "(1 / (var + self.eps))",
+    Mutant("variance instead of deviation", NORMALISE, "jax.lax.rsqrt(var + eps)", "(1 / (var + eps))",
            ("batch norm",), FIRST_NORM),
-    Mutant("unbiased variance normalises", BN, STATISTICS,
-           STATISTICS.replace("jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))", "jnp.var(x, axis=(0, 1, 2), ddof=1)"),
+    Mutant("unbiased variance normalises", NORMALISE, STATISTICS,
+           STATISTICS.replace("jnp.mean(jnp.square(x - mean), AXES)", "jnp.var(x, AXES, ddof=1)"),
            ("batch norm",), FIRST_NORM),
-    Mutant("statistics of half of the batch", BN, STATISTICS,
-           "half = x[: len(x) // 2]\n            " + STATISTICS.replace("(x", "(half"), ("batch norm",), FIRST_NORM),
+    Mutant("statistics of half of the batch", NORMALISE, STATISTICS,
+           "half = x[: len(x) // 2]\n    " + STATISTICS.replace("(x", "(half"), ("batch norm",), FIRST_NORM),
     Mutant("batch statistics in eval mode", BN, "if self.use_running_average:", "if False:", ("batch norm",),
            FIRST_NORM),
     Mutant("stale statistics in train mode", BN, "if self.use_running_average:", "if True:", ("batch norm",),
            FIRST_NORM),
-    Mutant("scale forgotten", BN, " * self.scale[...])", ")", ("batch norm",), FIRST_NORM),
-    Mutant("bias forgotten", BN, " + self.bias[...]", "", ("batch norm",), FIRST_NORM),
+    Mutant("scale forgotten", NORMALISE, "(wide - mean) * (r * scale) + bias", "(wide - mean) * r + bias", ("batch norm",), FIRST_NORM),
+    Mutant("bias forgotten", NORMALISE, "(wide - mean) * (r * scale) + bias", "(wide - mean) * (r * scale)", ("batch norm",), FIRST_NORM),
     Mutant("statistics cast to float32", BN, "mean, var = self.mean[...], self.var[...]",
            "mean, var = (s[...].astype(jnp.float32).astype(x.dtype) for s in (self.mean, self.var))",
            ("precision",), FIRST_NORM),
-    Mutant("inputs cast to bfloat16", BN, "x = x.astype(self.param_dtype)",
-           "x = x.astype(jnp.bfloat16).astype(self.param_dtype)", ("precision",), FIRST_NORM),
+    Mutant("inputs cast to bfloat16", BN, "x = x.astype(self.dtype)",
+           "x = x.astype(jnp.bfloat16).astype(self.dtype)", ("precision",), FIRST_NORM),
     # the network
     Mutant("SAME padding", MODEL, "padding=kernel // 2,", 'padding="SAME",', ("convolution",), FIRST_STRIDE),
     Mutant("ReLU's result is dropped", MODEL,
@@ -78,7 +79,7 @@ MUTANTS = [
            "y = self.bn1(self.conv1(x))\n        y = self.bn2", ("structure",), r"^row 6$"),
     Mutant("ReLU before the sum", MODEL, BLOCK_END, BLOCK_END.replace("relu(y + x)", "relu(y) + x"),
            ("activation",), r"^layer1\.0$"),
-    Mutant("no ReLU after the sum", MODEL, BLOCK_END, BLOCK_END.replace("jax.nn.relu(y + x)", "y + x"),
+    Mutant("no ReLU after the sum", MODEL, BLOCK_END, BLOCK_END.replace("relu(y + x)", "y + x"),
            ("activation",), r"^layer1\.0$"),
     Mutant("shortcut not added", MODEL, BLOCK_END, BLOCK_END.replace("y + x", "y"), ("wiring",), r"^layer1\.0$"),
     Mutant("shortcut taken behind the first convolution", MODEL, BLOCK_END,

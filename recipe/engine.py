@@ -53,8 +53,11 @@ class Trainer(Predictor, Protocol):
     def start_epoch(self, plan: EpochPlan) -> None:
         """Take a plan; the next step is row `step % plan.steps` of it."""
 
-    def train_step(self) -> None:
-        """Do one step, or queue it: at most a few are ever under way."""
+    def train_steps(self, at_most: int) -> None:
+        """Do the next steps, config.steps_per_dispatch but `at_most` so many, or queue them.
+
+        Without waiting for them, so long as no more than a few dispatches are under way.
+        """
 
     def recent_sums(self) -> Sums:
         """The epoch's sums as of a recent step, without waiting for the steps under way."""

@@ -14,7 +14,7 @@ BAR_SECONDS = 0.2  # between two looks at the sums
 
 
 class Progress:
-    """Shows how far an epoch is. Images per second leave out the first step, which compiles."""
+    """Shows how far an epoch is. Images per second leave out the first dispatch, which compiles."""
 
     def __init__(self, epoch: int, epochs: int, steps: int, done: int, batch_size: int, seconds: float):
         self._title = f"Epoch {epoch}/{epochs}"
@@ -31,19 +31,19 @@ class Progress:
         )
 
     def images_per_second(self) -> float:
-        """Training speed since the first step."""
+        """Training speed since the first dispatch."""
         if self._start is None or self._done <= self._start_step:
             return 0.0
         return (self._done - self._start_step) * self._batch_size / (time.monotonic() - self._start)
 
-    def update(self, trainer: Trainer, say: Callable[[str], None]) -> None:
-        """Count one step; only when it is time to show them, ask for the sums and the learning rate."""
-        self._done += 1
+    def update(self, done: int, trainer: Trainer, say: Callable[[str], None]) -> None:
+        """Note how many of the epoch's steps are done; ask for sums and learning rate only to show them."""
+        steps, self._done = done - self._done, done
         now = time.monotonic()
         if self._start is None:
             self._start, self._start_step = now, self._done
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(steps)
         seconds = self._seconds if self._bar is None else BAR_SECONDS
         if not seconds or now - self._last_shown < seconds:
             return

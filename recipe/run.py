@@ -128,8 +128,8 @@ class Run:
         )
         with contextlib.closing(progress):
             while trainer.step < end:
-                trainer.train_step()
-                progress.update(trainer, self.say)
+                trainer.train_steps(at_most=end - trainer.step)
+                progress.update(trainer.step - epoch * self._steps_per_epoch, trainer, self.say)
                 self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
                 self._stop_if_asked()

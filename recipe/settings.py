@@ -25,6 +25,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63),
     "epochs": (1, 10**6),
     "batch_size": (1, 10**9),
+    "steps_per_dispatch": (0, 10**6),
     "eval_batch_size": (1, 10**9),
     "label_smoothing": (0, 1),
     "augment.pad": (0, 31),
@@ -39,7 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "log.seconds": (0, float("inf")),
 }
 # Fields that may differ when a run goes on: who computes, where the data lies, what is logged.
-FREE = ("engine", "data.dir", "data.download", "data.fallback", "checkpoint.", "log.")
+FREE = ("engine", "steps_per_dispatch", "data.dir", "data.download", "data.fallback", "checkpoint.", "log.")
 
 
 def fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

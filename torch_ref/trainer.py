@@ -40,6 +40,7 @@ class Trainer:
         set_initial_params(self.model, config.seed)
         self.optimizer = make_optimizer(config.optimizer, schedule, self.model)
         self.step = 0
+        self._steps_per_dispatch = config.steps_per_dispatch or 1
         self._schedule = make_schedule(schedule)
         self.planned_step = make_planned_step(
             make_train_step(
@@ -69,10 +70,11 @@ class Trainer:
             for name, rows in dataclasses.asdict(plan).items()
         }
 
-    def train_step(self) -> None:
-        """Queue one step."""
-        self._sums.append(self.planned_step(self.step, self._sums[-1], self._data, self._plan))
-        self.step += 1
+    def train_steps(self, at_most: int) -> None:
+        """Queue as many steps as a dispatch has; PyTorch queues each on its own."""
+        for _ in range(min(at_most, self._steps_per_dispatch)):
+            self._sums.append(self.planned_step(self.step, self._sums[-1], self._data, self._plan))
+            self.step += 1
 
     def recent_sums(self) -> Sums:
         """The epoch's sums as of a recent step, without waiting for the steps under way."""

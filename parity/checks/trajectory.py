@@ -262,7 +262,7 @@ def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:
         while trainer.step < end:
             if trainer.step % 10 == 0:
                 trainer.start_epoch(setting.plan(trainer.step // 10))
-            trainer.train_step()
+            trainer.train_steps(at_most=1)
         trainer.save(checkpoints.LATEST)
         trainer.wait_for_checkpoints()
         other = "torch" if engine == "jax" else "jax"
@@ -279,14 +279,14 @@ def _states(setting: Setting, engine: str, start: State | None = None) -> Iterat
     for step in range(setting.steps):
         if step % 10 == 0:
             trainer.start_epoch(setting.plan(step // 10))
-        trainer.train_step()
+        trainer.train_steps(at_most=1)
         yield _state(trainer)
 
 
 def _step(trainer: Any, state: State, step: int, plan: Any) -> State:
     _load(trainer, state, step)
     trainer.start_epoch(plan)
-    trainer.train_step()
+    trainer.train_steps(at_most=1)
     return _state(trainer)
 
 

@@ -46,14 +46,14 @@ def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
 
 def interrupt_after(run: Run, step: int) -> None:
     """Let a run receive Ctrl-C once its trainer has done a step."""
-    trainer, train_step = run._trainer, run._trainer.train_step
+    trainer, train_steps = run._trainer, run._trainer.train_steps
 
-    def interrupted_step() -> None:
-        train_step()
+    def interrupted_steps(at_most: int) -> None:
+        train_steps(at_most)
         if trainer.step == step:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trainer.train_step = interrupted_step  # type: ignore[method-assign]
+    trainer.train_steps = interrupted_steps  # type: ignore[method-assign]
 
 
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -86,6 +86,54 @@ def test_an_interrupted_run_ends_bit_identically(
         records = [without_times(read_metrics(tmp_path / part)) for part in ("whole", name)]
         assert records[0] == records[1]
         assert [record["epoch"] for record in records[0]] == [1, 2]
+
+
+def test_steps_per_dispatch_change_no_bit(engine: Any, config: Any, data: Dataset, tmp_path: Path):
+    """Epochs of 4 steps as 2 + 2, 3 + 1 and 4; and stopped between dispatches, to go on in others."""
+    for count in (2, 3, 4):
+        config.steps_per_dispatch = count
+        run = make_run(engine, config, data, tmp_path / str(count))
+        counts = dispatches(run)
+        run.train()
+        assert counts == 2 * {2: [2, 2], 3: [3, 1], 4: [4]}[count]
+    config.steps_per_dispatch = 3
+    run = make_run(engine, config, data, tmp_path / "resumed")
+    interrupt_after(run, 7)
+    with pytest.raises(Interrupted):
+        run.train()
+    config.steps_per_dispatch = 2
+    make_run(engine, config, data, tmp_path / "resumed").train()
+    expected = final_state(engine, tmp_path / "2")
+    for name in ("3", "4", "resumed"):
+        state = final_state(engine, tmp_path / name)
+        assert [key for key in expected if not np.array_equal(expected[key], state[key])] == []
+        assert without_times(read_metrics(tmp_path / name)) == without_times(read_metrics(tmp_path / "2"))
+
+
+def test_a_loop_of_steps_does_what_single_steps_do(config: Any, data: Dataset, tmp_path: Path):
+    """XLA rounds them differently, so they are compared in float64."""
+    config.precision = "f64"
+    states = []
+    for count in (1, 3):
+        config.steps_per_dispatch = count
+        make_run(flax_resnet, config, data, tmp_path / str(count)).train()
+        states.append(final_state(flax_resnet, tmp_path / str(count)))
+    for name, array in states[0].items():
+        np.testing.assert_allclose(states[1][name], array, rtol=1e-9, atol=1e-12 * np.abs(array).max())
+
+
+def dispatches(run: Run) -> list[int]:
+    """The steps of every dispatch that a run will make."""
+    counts: list[int] = []
+    trainer, train_steps = run._trainer, run._trainer.train_steps
+
+    def counted(at_most: int) -> None:
+        before = trainer.step
+        train_steps(at_most)
+        counts.append(trainer.step - before)
+
+    trainer.train_steps = counted  # type: ignore[method-assign]
+    return counts
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
@@ -137,10 +185,10 @@ def test_a_loaded_checkpoint_gives_the_trained_networks_logits(
 ):
     trainer = make_trainer(engine, config, data, tmp_path)
     trainer.start_epoch(make_plan(0, 0, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
-    trainer.train_step()
+    trainer.train_steps(at_most=1)
     trainer.save("latest")
     logits = trainer.logits(data.test_images)
-    trainer.train_step()  # a checkpoint being written must not see later steps
+    trainer.train_steps(at_most=1)  # a checkpoint being written must not see later steps
     trainer.wait_for_checkpoints()
     description, predictor = engine.load(str(tmp_path), precision="f32", batch_size=8)
     assert description == describe(config, data)
@@ -161,20 +209,20 @@ def test_one_compilation_per_step_function(config: Any, data: Dataset, tmp_path:
     run = make_run(flax_resnet, config, data, tmp_path)
     run.train()
     trainer: Any = run._trainer
-    assert trainer.planned_step._cache_size() == 1
+    assert trainer.planned_steps._cache_size() == 1
     assert trainer.eval_step._cache_size() == 1
     again: Any = make_run(flax_resnet, config, data, tmp_path)._trainer
     again.start_epoch(make_plan(0, 2, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
     for _ in range(3):  # a restored state has the same types as a fresh or a stepped one
-        again.train_step()
-    assert again.planned_step._cache_size() == 1
+        again.train_steps(at_most=1)
+    assert again.planned_steps._cache_size() == 1
 
 
 def test_the_train_state_is_donated(config: Any, data: Dataset, tmp_path: Path):
     trainer: Any = make_trainer(flax_resnet, config, data, tmp_path)
     trainer.start_epoch(make_plan(0, 0, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
     before = trainer.state
-    trainer.train_step()
+    trainer.train_steps(at_most=1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.batch_stats)))
 
 
