@@ -57,6 +57,10 @@ def default() -> ConfigDict:
     config.augment.flip = True  # left-right, with probability 1/2
     config.augment.cutout = 0  # side in pixels of a square set to the mean colour; 0 is none
 
+    config.resize = ConfigDict()  # smaller training images cost less; evaluation is at the data's own size
+    config.resize.sizes = ()  # pixels, after the crop and cutout, bilinear; () keeps the data's own size
+    config.resize.starts = ()  # where each size begins, as a fraction of all epochs; the first is 0
+
     config.optimizer = ConfigDict()
     config.optimizer.lr = 0.1  # the schedule's peak
     config.optimizer.momentum = 0.9

@@ -52,17 +52,25 @@ def cut_out(batch: jax.Array, plan: Plan, side: int) -> jax.Array:
     return jnp.where(square[..., None], jnp.zeros((), batch.dtype), batch)
 
 
+def resize(batch: jax.Array, matrix: jax.Array) -> jax.Array:
+    """Map images (B, H, H, 3) to (B, S, S, 3) with a matrix (S, H) of recipe.resize along both axes."""
+    return jnp.einsum("ih,bhwc,jw->bijc", matrix, batch, matrix, precision=jax.lax.Precision.HIGHEST)
+
+
 def make_batch(data: dict[str, jax.Array], plan: Plan, augment: Any) -> dict[str, jax.Array]:
-    """Make one training batch: {"image": standardised (B, H, W, 3), "label": int32 (B,)}.
+    """Make one training batch: {"image": standardised (B, H, W, 3) or (B, S, S, 3), "label": int32 (B,)}.
 
     Args:
-      data: {"image": uint8 (N, H, W, 3), "label": int32 (N,), "table": float (256, 3)}.
+      data: {"image": uint8 (N, H, W, 3), "label": int32 (N,), "table": float (256, 3)}, and
+        maybe "resize": float (S, H).
       plan: one step's row of the epoch plan.
       augment: config.augment.
     """
     image = standardise(crop_and_flip(data["image"], plan, augment.pad, augment.pad_mode), data["table"])
     if augment.cutout:
         image = cut_out(image, plan, augment.cutout)
+    if "resize" in data:
+        image = resize(image, data["resize"])
     return {"image": image, "label": data["label"][plan["index"]]}
 
 

@@ -22,6 +22,7 @@ from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.engine import Sums
 from recipe.plan import EpochPlan
+from recipe.resize import bilinear
 from recipe.schedule import Schedule
 
 DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
@@ -69,9 +70,13 @@ class Trainer:
         """The learning rate that a step is made with."""
         return float(self._schedule(step))
 
-    def start_epoch(self, plan: EpochPlan) -> None:
+    def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
         self._plan = jax.device_put(dataclasses.asdict(plan), self._mesh.plan)
+        self._data.pop("resize", None)
+        if image_size is not None:
+            matrix = bilinear(self._data["image"].shape[1], image_size).astype(self._data["table"].dtype)
+            self._data["resize"] = self._everywhere(matrix)
 
     def train_steps(self, at_most: int) -> None:
         """Queue one dispatch of steps, and wait until no more than a few dispatches are under way."""

@@ -50,8 +50,11 @@ class Trainer(Predictor, Protocol):
     def learning_rate(self, step: int) -> float:
         """The learning rate that a step is made with."""
 
-    def start_epoch(self, plan: EpochPlan) -> None:
-        """Take a plan; the next step is row `step % plan.steps` of it."""
+    def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
+        """Take a plan; the next step is row `step % plan.steps` of it.
+
+        Images are resized to `image_size` pixels, if it is given.
+        """
 
     def train_steps(self, at_most: int) -> None:
         """Do the next steps, config.steps_per_dispatch but `at_most` so many, or queue them.

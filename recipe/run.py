@@ -22,6 +22,7 @@ from recipe.errors import UserError
 from recipe.metrics import Evaluation, evaluate
 from recipe.plan import make_plan
 from recipe.progress import Progress, duration
+from recipe.resize import size_of_epoch
 from recipe.run_log import RunLog
 from recipe.schedule import Schedule, make_schedule
 
@@ -115,7 +116,8 @@ class Run:
                 image_size=self._data.train_images.shape[1],
                 pad=config.augment.pad,
                 flip=config.augment.flip,
-            )
+            ),
+            size_of_epoch(config.resize, epoch, config.epochs),
         )
         started = time.monotonic()
         progress = Progress(

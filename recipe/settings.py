@@ -65,6 +65,14 @@ def check(config: Any) -> None:
         raise UserError(
             f"config.schedule.drops must rise from above config.schedule.warmup to at most 1, not {drops}"
         )
+    sizes, starts = config.resize.sizes, config.resize.starts
+    if len(sizes) != len(starts) or not all(isinstance(s, int) and 8 <= s <= 256 for s in sizes):
+        raise UserError(
+            f"config.resize.sizes takes whole numbers of pixels from 8 to 256, as many as there are starts, "
+            f"not {sizes} for {starts}"
+        )
+    if sizes and (starts[0] != 0 or list(starts) != sorted(set(starts)) or starts[-1] >= 1):
+        raise UserError(f"config.resize.starts must rise from 0 to below 1, not {starts}")
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("config.optimizer.nesterov needs a momentum above 0")
 

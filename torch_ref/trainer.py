@@ -16,6 +16,7 @@ from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.engine import Sums
 from recipe.plan import EpochPlan
+from recipe.resize import bilinear
 from recipe.schedule import Schedule
 from torch_ref.checkpoint import SUFFIX, CheckpointWriter, read
 from torch_ref.optimizer import make_optimizer, make_schedule
@@ -63,12 +64,16 @@ class Trainer:
         """The learning rate that a step is made with."""
         return self._schedule(step)
 
-    def start_epoch(self, plan: EpochPlan) -> None:
+    def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
         self._plan = {
             name: torch.from_numpy(rows).to(self._device, torch.int64)
             for name, rows in dataclasses.asdict(plan).items()
         }
+        self._data.pop("resize", None)
+        if image_size is not None:
+            matrix = torch.from_numpy(bilinear(self._data["image"].shape[1], image_size))
+            self._data["resize"] = matrix.to(self._device, self._data["table"].dtype)
 
     def train_steps(self, at_most: int) -> None:
         """Queue as many steps as a dispatch has; PyTorch queues each on its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +18,13 @@ import flax_resnet.predict
 import torch_ref.augment
 import torch_ref.predict
 from parity import causes
+from parity.budget import C, gamma
 from parity.case import Case
+from parity.checks.forward import elementwise
 from parity.results import Check, Finding
+from parity.sides import to_float, to_nhwc
 from recipe.plan import EpochPlan, make_plan
+from recipe.resize import bilinear
 
 EXAMPLES, BATCH = 70, 32
 AUGMENTS = [
@@ -31,7 +36,7 @@ AUGMENTS = [
 
 
 def check(case: Case) -> Iterator[Check]:
-    """Bytes after crop and flip, floats after standardisation and cutout, labels; every element equal."""
+    """Bytes after crop and flip, floats after standardisation, labels: all equal. Then resized images."""
     rng = np.random.default_rng(case.seed)
     size = 32
     images = rng.integers(0, 256, (EXAMPLES, size, size, 3), dtype=np.uint8)
@@ -42,6 +47,7 @@ def check(case: Case) -> Iterator[Check]:
                          pad=augment.pad, flip=augment.flip)  # fmt: skip
         yield _batches(case, images, labels, plan, augment)
     yield _standardised_pixels(case)
+    yield _resized(case)
 
 
 def _batches(case: Case, images: np.ndarray, labels: np.ndarray, plan: EpochPlan, augment: Any) -> Check:
@@ -102,6 +108,55 @@ def _standardised_pixels(case: Case) -> Check:
         if findings[-1].error and not cause:
             family, cause = _cause_of_floats("image", ours, theirs)
     return Check(6, "standardisation", "exact", "elements that differ", tuple(findings), family, cause)
+
+
+def _resized(case: Case) -> Check:
+    """Smaller and larger images by the recipe's matrices: sums, so within γ of the sums of magnitudes."""
+    images = case.images(4, 32)
+    findings: list[Finding] = []
+    family = cause = ""
+    for size in (20, 24, 28, 40):
+        for precision, (dtype, jax_dtype) in {
+            "f64": (torch.float64, jnp.float64), "f32": (torch.float32, jnp.float32)
+        }.items():  # fmt: skip
+            matrix = bilinear(32, size)
+            ours = jax.jit(flax_resnet.augment.resize)(
+                jnp.asarray(images, jax_dtype), jnp.asarray(matrix, jax_dtype)
+            )
+            theirs = torch_ref.augment.resize(
+                torch.from_numpy(images).to(dtype), torch.from_numpy(matrix).to(dtype)
+            )
+            bound = C * gamma(2 * 32, precision) * _resize(np.abs(images), matrix)
+            findings.append(
+                elementwise(f"to {size} pixels, {precision}", to_float(ours), to_float(theirs), bound)
+            )
+            if findings[-1].ratio > 1 and not cause:
+                family, cause = causes.either(
+                    functools.partial(_resize, images, matrix),
+                    _other_resizes(images, size), to_float(ours), to_float(theirs),
+                )  # fmt: skip
+                family = "pipeline"
+    return Check(6, "resizing", "f32, f64", "largest element", tuple(findings), family, cause)
+
+
+def _resize(images: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return np.einsum("ih,bhwc,jw->bijc", matrix, images, matrix, optimize=True)
+
+
+def _other_resizes(images: np.ndarray, size: int) -> causes.Alternatives:
+    """What other ways of resizing would give."""
+    given = torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def interpolated(options: dict[str, Any]) -> np.ndarray:
+        return to_nhwc(torch.nn.functional.interpolate(given, size=(size, size), **options))
+
+    ways: dict[str, dict[str, Any]] = {
+        "resized bilinearly without antialiasing": {"mode": "bilinear"},
+        "resized to the nearest pixel": {"mode": "nearest"},
+        "resized bicubically": {"mode": "bicubic", "antialias": True},
+        "resized by averages of areas": {"mode": "area"},
+    }
+    return [("pipeline", words, functools.partial(interpolated, options)) for words, options in ways.items()]
 
 
 def _differences(where: str, ours: np.ndarray, theirs: np.ndarray) -> Finding:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from parity.trees import Arrays, join, params_tree, split, torch_arrays
 from recipe import checkpoints
 from recipe.data import Dataset
 from recipe.plan import EpochPlan, make_plan
+from recipe.resize import size_of_epoch
 from recipe.schedule import make_schedule
 from torch_ref.train_state import COUNTER
 
@@ -47,7 +48,7 @@ State = dict[str, Arrays]  # "model" without counters, "momentum"
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A run's config and data: 10 steps an epoch, lr drops inside epochs, augmentation."""
+    """A run's config and data: 10 steps an epoch, lr drops within, augmentation, smaller images at first."""
 
     case: Case
     precision: str
@@ -61,6 +62,7 @@ class Setting:
         config.seed, config.precision = self.case.seed, self.precision
         config.batch_size, config.epochs = BATCH, self.steps // 10
         config.optimizer.lr = LEARNING_RATE
+        config.resize.sizes, config.resize.starts = (24, 32), (0.0, 0.3)
         config.data.name = "digits"
         return config
 
@@ -85,11 +87,26 @@ class Setting:
         schedule = make_schedule(self.config, 10)
         return ENGINES[engine].Trainer(self.config, self.case.description, schedule, self.data, self.folder)
 
+    def start_epoch(self, trainer: Any) -> None:
+        """Give a trainer the plan of the epoch that it is in."""
+        trainer.start_epoch(self.plan(trainer.step // 10), self.image_size(trainer.step // 10))
+
+    def image_size(self, epoch: int) -> int | None:
+        """Pixels of an epoch's images."""
+        return size_of_epoch(self.config.resize, epoch, self.config.epochs)
+
     def plan(self, epoch: int) -> Any:
         """An epoch's plan."""
         augment = self.config.augment
         return make_plan(self.config.seed, epoch, examples=len(self.data.train_images), batch_size=BATCH,
                          image_size=32, pad=augment.pad, flip=augment.flip)  # fmt: skip
+
+
+class Batches(NamedTuple):
+    """What an epoch trains on."""
+
+    plan: EpochPlan
+    image_size: int | None
 
 
 def check_free(case: Case) -> Iterator[Check]:
@@ -142,12 +159,12 @@ def single_steps(case: Case, folder: Path) -> Check:
     if error > BOUND:
         family, cause = "state", f"{name} of a new network differs most"
     for step in (0, 1, 2, 14, 15, 22):
-        plan = setting.plan(step // 10)
-        our, their = _step(ours, state, step, plan), _step(theirs, state, step, plan)
+        batches = Batches(setting.plan(step // 10), setting.image_size(step // 10))
+        our, their = _step(ours, state, step, batches), _step(theirs, state, step, batches)
         error, name = _worst(our, their)
         findings.append(Finding(f"step {step + 1}", error, BOUND))
         if not error <= BOUND and not cause:
-            family, cause = _cause(ours, theirs, state, step, plan, our, their)
+            family, cause = _cause(ours, theirs, state, step, batches, our, their)
             cause = f"{name} differs most: {cause}"
         state = their
     return Check(
@@ -156,7 +173,7 @@ def single_steps(case: Case, folder: Path) -> Check:
 
 
 def _cause(
-    ours: Any, theirs: Any, state: State, step: int, plan: Any, our: State, their: State
+    ours: Any, theirs: Any, state: State, step: int, batches: Batches, our: State, their: State
 ) -> tuple[str, str]:
     """What one engine must have done for its result: each mistake is made with the other engine."""
     for words, wrong in (("", our), ("in PyTorch: ", their)):
@@ -164,32 +181,34 @@ def _cause(
         if still and all("running" in name for name in still):
             return "running statistics", f"{words}{sorted(still)[0]} is not updated"
     for words, wrong, engine in (("", our, theirs), ("in PyTorch: ", their, ours)):
-        for family, what, attempt in _attempts(engine, state, step, plan):
+        for family, what, attempt in _attempts(engine, state, step, batches):
             if _worst(attempt(), wrong)[0] <= BOUND:
                 return family, f"{words}{what}"
     return "unknown", "no known mistake gives these numbers; what one step is made of is checked above"
 
 
 def _attempts(
-    engine: Any, state: State, step: int, plan: EpochPlan
+    engine: Any, state: State, step: int, batches: Batches
 ) -> list[tuple[str, str, Callable[[], State]]]:
     """Steps with one mistake each: family, what it is, and the state that it ends in."""
     run = functools.partial(functools.partial, _step, engine)
     attempts: list[tuple[str, str, Callable[[], State]]] = [
-        ("state", "the momentum was not transferred", run({**state, "momentum": {}}, step, plan)),
-        ("pipeline", "the batch of the step after", run(state, step, _rolled(plan, 1))),
-        ("pipeline", "the batch of the step before", run(state, step, _rolled(plan, -1))),
+        ("state", "the momentum was not transferred", run({**state, "momentum": {}}, step, batches)),
+        ("pipeline", "the batch of the step after", run(state, step, _rolled(batches, 1))),
+        ("pipeline", "the batch of the step before", run(state, step, _rolled(batches, -1))),
+        ("pipeline", "images keep their size", run(state, step, batches._replace(image_size=None))),
     ]
     for other in {0, step - 1, step + 1} - {-1, step}:
         # the plan is turned so that the other step has this one's batch
-        attempt = run(state, other, _rolled(plan, step - other))
+        attempt = run(state, other, _rolled(batches, step - other))
         attempts.append(("learning rate", f"the learning rate of step {other + 1}", attempt))
     return attempts
 
 
-def _rolled(plan: EpochPlan, by: int) -> EpochPlan:
-    rows = {name: np.roll(rows, -by, axis=0) for name, rows in dataclasses.asdict(plan).items()}
-    return EpochPlan(**rows)
+def _rolled(batches: Batches, by: int) -> Batches:
+    plan = dataclasses.asdict(batches.plan)
+    turned = EpochPlan(**{name: np.roll(rows, -by, axis=0) for name, rows in plan.items()})
+    return batches._replace(plan=turned)
 
 
 def synchronised(case: Case, precision: str, count: int, folder: Path) -> Check:
@@ -199,24 +218,24 @@ def synchronised(case: Case, precision: str, count: int, folder: Path) -> Check:
     """
     setting, exact = (Setting(case, p, STEPS, folder) for p in (precision, "f64"))
     ours, theirs, high = setting.trainer("jax"), setting.trainer("torch"), exact.trainer("torch")
-    state, plan, rng = _start(setting), setting.plan(0), np.random.default_rng(case.seed)
+    state, batches, rng = _start(setting), Batches(setting.plan(0), None), np.random.default_rng(case.seed)
     findings = []
 
     def noise(array: np.ndarray) -> np.ndarray:
         return (array * (1 + UNIT["f32"] * rng.uniform(-0.5, 0.5, array.shape))).astype(np.float32)
 
     for step in range(count):
-        our, their = _step(ours, state, step, plan), _step(theirs, state, step, plan)
+        our, their = _step(ours, state, step, batches), _step(theirs, state, step, batches)
         allowed: dict[str, float] = {}
         doubtful: AbstractContextManager[object] = nullcontext()
         if precision == "f32":
-            here = functools.partial(_step, state=state, step=step, plan=plan)
+            here = functools.partial(_step, state=state, step=step, batches=batches)
             doubtful = decisions.uncertain(here, theirs, high, step)
         for _ in range(PERTURBATIONS):
             noisy = _perturbed(state, noise)
-            low = _flat(_step(theirs, noisy, step, plan))
+            low = _flat(_step(theirs, noisy, step, batches))
             with doubtful:
-                exactly = _flat(_step(high, noisy, step, plan))
+                exactly = _flat(_step(high, noisy, step, batches))
             for name in exactly:
                 error = K * distance(low[name], exactly[name], precision)
                 allowed[name] = max(allowed.get(name, 0.0), error)
@@ -258,10 +277,10 @@ def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:
         trainer = setting.trainer(engine)
         if converted:
             trainer.restore(converted)
-        trainer.start_epoch(setting.plan(trainer.step // 10))
+        setting.start_epoch(trainer)
         while trainer.step < end:
             if trainer.step % 10 == 0:
-                trainer.start_epoch(setting.plan(trainer.step // 10))
+                setting.start_epoch(trainer)
             trainer.train_steps(at_most=1)
         trainer.save(checkpoints.LATEST)
         trainer.wait_for_checkpoints()
@@ -278,14 +297,14 @@ def _states(setting: Setting, engine: str, start: State | None = None) -> Iterat
         _load(trainer, start, 0)
     for step in range(setting.steps):
         if step % 10 == 0:
-            trainer.start_epoch(setting.plan(step // 10))
+            setting.start_epoch(trainer)
         trainer.train_steps(at_most=1)
         yield _state(trainer)
 
 
-def _step(trainer: Any, state: State, step: int, plan: Any) -> State:
+def _step(trainer: Any, state: State, step: int, batches: Batches) -> State:
     _load(trainer, state, step)
-    trainer.start_epoch(plan)
+    trainer.start_epoch(*batches)
     trainer.train_steps(at_most=1)
     return _state(trainer)
 

@@ -1,0 +1,37 @@
+"""Smaller images early in training cost less; both engines resize them with the same matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def size_of_epoch(resize: Any, epoch: int, epochs: int) -> int | None:
+    """The image size in pixels of an epoch (from 0); None where images stay as they are.
+
+    Args:
+      resize: config.resize: every one of its sizes holds from its start, a fraction of all epochs.
+      epoch: which epoch, from 0.
+      epochs: of the whole run.
+    """
+    begun = [
+        size
+        for size, start in zip(resize.sizes, resize.starts, strict=True)
+        if round(start * epochs) <= epoch
+    ]
+    return begun[-1] if begun else None
+
+
+def bilinear(source: int, target: int) -> np.ndarray:
+    """The matrix (target, source), float64, that resizes an axis bilinearly, antialiased.
+
+    Output pixel i has its centre at (i + ½)·s in input pixels, s = source/target. Input pixels weigh in by a
+    triangle around it, max(s, 1) pixels to each side, normalised to a sum of 1: as Pillow, and as
+    `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`.
+    """
+    scale = source / target
+    centre = (np.arange(target) + 0.5) * scale
+    distance = np.abs(np.arange(source) + 0.5 - centre[:, None]) / max(scale, 1)
+    weights = (1 - distance).clip(0)
+    return weights / weights.sum(1, keepdims=True)
