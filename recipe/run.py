@@ -194,11 +194,14 @@ class Run:
         return evaluate(logits, self._data.test_labels)
 
     def _start_up_is_over(self) -> None:
-        """After the first step, or the first dispatch's steps, tell how long they took to come; once."""
+        """Tell how long it took until the first dispatch was under way, and until it was done; once."""
         if self._tell_start_up:
             self._tell_start_up = False
-            self._trainer.sums()  # waits for them
-            self.say(f"The first step was done {process_age():.1f} s after the start")
+            under_way = process_age()
+            self._trainer.sums()  # waits
+            self.say(
+                f"First step under way {under_way:.1f} s after the start, done after {process_age():.1f} s"
+            )
 
     def _warn_if_slow(self, images_per_second: float) -> None:
         """Once there is a speed after 20 steps, tell what a long run on a CPU will take; once."""
