@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.checkpoint import SUFFIX, read
+from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
 from flax_resnet.steps import make_eval_step
 from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
@@ -20,8 +21,9 @@ from recipe.normalisation import standardisation_table
 
 
 def set_up(precision: str) -> None:
-    """Switch float64 on if the run needs it; this holds for the whole process."""
+    """Switch float64 on if the run needs it, and keep compiled programs; this holds for the whole process."""
     jax.config.update("jax_enable_x64", precision == "f64")
+    keep_programs()
 
 
 def runtime() -> str:

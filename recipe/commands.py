@@ -32,6 +32,7 @@ def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str
         data,
         workdir,
         lambda schedule: engine.Trainer(config, description, schedule, data, workdir),
+        tell_start_up=True,
     )
     rows = engine.layer_rows(description)
     files.write_text(workdir / "layers.txt", layer_table.render(rows, input_shape(description)) + "\n")

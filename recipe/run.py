@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recipe import checkpoints, plots, tables
+from recipe.clock import process_age
 from recipe.data import Dataset
 from recipe.engine import Trainer
 from recipe.errors import UserError
@@ -43,11 +44,19 @@ class Run:
       data: the dataset.
       workdir: a folder that belongs to this config.
       make_trainer: given the schedule, returns the engine's trainer.
+      tell_start_up: whether to tell how long the process took to the first step.
     """
 
     def __init__(
-        self, config: Any, data: Dataset, workdir: Path, make_trainer: Callable[[Schedule], Trainer]
+        self,
+        config: Any,
+        data: Dataset,
+        workdir: Path,
+        make_trainer: Callable[[Schedule], Trainer],
+        *,
+        tell_start_up: bool = False,
     ):
+        self._tell_start_up = tell_start_up
         examples = len(data.train_images)
         self._config, self._data, self._workdir = config, data, workdir
         self._steps_per_epoch = examples // config.batch_size
@@ -131,6 +140,7 @@ class Run:
         with contextlib.closing(progress):
             while trainer.step < end:
                 trainer.train_steps(at_most=end - trainer.step)
+                self._start_up_is_over()
                 progress.update(trainer.step - epoch * self._steps_per_epoch, trainer, self.say)
                 self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
@@ -184,6 +194,16 @@ class Run:
         finally:
             self._evaluating = False
         return evaluate(logits, self._data.test_labels)
+
+    def _start_up_is_over(self) -> None:
+        """Tell how long it took until the first dispatch was under way, and until it was done; once."""
+        if self._tell_start_up:
+            self._tell_start_up = False
+            under_way = process_age()
+            self._trainer.sums()  # waits
+            self.say(
+                f"First step under way {under_way:.1f} s after the start, done after {process_age():.1f} s"
+            )
 
     def _warn_if_slow(self, images_per_second: float) -> None:
         """Once there is a speed after 20 steps, tell what a long run on a CPU will take; once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,11 @@ def test_training_with_one_engine_never_loads_the_other(engine: str, foreign: li
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("Test loss: ")
+    start_up = re.search(
+        r"First step under way (\d+\.\d) s after the start, done after (\d+\.\d) s", done.stdout
+    )
+    assert start_up
+    assert 0 < float(start_up[1]) <= float(start_up[2]) < 600
     outputs = {path.name for path in (tmp_path / "run").iterdir()}
     assert outputs == {
         "checkpoints", "config.json", "confusion.png", "curves.png", "layers.txt", "log.txt",

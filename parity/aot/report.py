@@ -39,8 +39,8 @@ How it is counted (`parity/aot/hlo.py`; `tests/parity/test_aot.py` has small mod
   are no launches, neither launches nor bytes are told.
 - **MB per image** (10⁶ bytes): every launch reads its operands and writes its results once and whole; of
   what it only slices or gathers, as much as it takes; of what it updates in place, the update. No cache
-  is assumed, nor scratch memory. It includes the optimizer, whose 45 MB of parameters take the more per image,
-  the smaller a batch is. The least possible for the activations in bf16 is about {MINIMUM} MB.
+  is assumed, nor scratch memory. It includes the optimizer, whose 45 MB of parameters take the more per
+  image, the smaller a batch is. The least possible for the activations in bf16 is about {MINIMUM} MB.
 - **Memory** is arguments, results and temporary arrays of one device, donated ones once; the dataset
   (154 MB) is one of the arguments.
 - **Transposes** are those that move a four-dimensional array to another order in memory, kernels included.

@@ -1,0 +1,28 @@
+"""Compiled programs, kept from one start to the next."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def keep_programs() -> None:
+    """Let JAX keep what it compiles in the user's cache folder, unless told otherwise.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false switches it off.
+    Where the folder can't be written, programs are compiled at every start.
+    """
+    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+        return
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = caches / "flax_resnet" / "jax"  # beside the decoded datasets
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        # A start compiles dozens of small programs, each quicker to load than to compile.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
