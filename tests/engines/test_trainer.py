@@ -70,6 +70,8 @@ def test_an_interrupted_run_ends_bit_identically(
     capsys: pytest.CaptureFixture[str],
 ):
     config.precision = precision
+    if precision == "bf16":
+        config.resize.sizes, config.resize.starts = (20, 32), (0.0, 0.5)
     make_run(engine, config, data, tmp_path / "whole").train()
     # in the middle of an epoch; after an epoch's last step, before its evaluation; twice
     for name, stops in {"middle": [2], "end": [4], "twice": [3, 6]}.items():
@@ -227,7 +229,12 @@ def test_the_train_state_is_donated(config: Any, data: Dataset, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer.nesterov": True, "label_smoothing": 0.1, "augment.cutout": 8}]
+    "changes",
+    [
+        {},
+        {"optimizer.nesterov": True, "label_smoothing": 0.1, "augment.cutout": 8},
+        {"resize.sizes": (20, 40), "resize.starts": (0.0, 0.5)},
+    ],
 )
 def test_both_engines_walk_the_same_path_in_float64(
     config: Any, data: Dataset, tmp_path: Path, changes: dict[str, Any]
