@@ -105,6 +105,8 @@ def _tpu(rows: Sequence[Row]) -> str:
         for row in rows
         if row.platform == "tpu"
     ]
+    if not table:
+        return "\n## TPU v5e\n\nNot compiled for this page.\n"
     note = "The batch is that of all chips; the rest is per chip.\n\n"
     return "\n## TPU v5e (16 GB a chip)\n\n" + note + _table(heads, table)
 
