@@ -15,11 +15,13 @@ from typing import Any
 from parity.speed import contenders
 from parity.speed.jobs import MEASURES, PRECISIONS, Contender, Job
 from parity.speed.results import Comparison, Report, Timing
-from parity.speed.rounds import hopeless, steps_of_a_turn, take_turns
+from parity.speed.rounds import HOPELESS, hopeless, steps_of_a_turn, take_turns
 from parity.speed.verdict import check
 from parity.speed.worker import Worker
 from recipe.architectures import ARCHITECTURES
 from recipe.errors import UserError, choice
+
+WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides about a processor's peak
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +88,8 @@ def run(options: Options, command: str) -> Report:
     slow = [t.name for comparison in comparisons for t in comparison.timings if not t.seconds]
     if slow:
         notes.append(
-            "a contender whose trial was over 1.5 times as long as that of its side's best was not timed further: "
-            "its figures are the trial's, marked ~"
+            f"~ marks the one trial of a contender that took over {HOPELESS} times as long as its side's best, "
+            "and got no further turn"
         )
     busy = max(timing.idle_share for comparison in comparisons for timing in comparison.timings)
     notes.append(f"processes that waited for their turn used at most {busy:.1%} of a CPU each")
@@ -106,9 +108,8 @@ def compare(task: Job, players: Iterable[Contender], peak: float, options: Optio
         for name, worker in workers.items():
             firsts[name] = worker.first()
             errors[name] = check(name, firsts[name].pop("outputs"), verdict, task.precision)
-            say(
-                f"  {name}: first step {firsts[name]['seconds']:.1f} s; {errors[name]:.2f} of the error allowed"
-            )
+            took = firsts[name]["seconds"]
+            say(f"  {name}: first step {took:.1f} s; {errors[name]:.2f} of the error allowed")
         trials = {}
         for name, worker in workers.items():
             quantum = firsts[name]["quantum"]
@@ -141,16 +142,7 @@ def compare(task: Job, players: Iterable[Contender], peak: float, options: Optio
     finally:
         for worker in workers.values():
             worker.kill()
-    return Comparison(
-        task.measure,
-        task.arch,
-        task.width,
-        task.precision,
-        task.batch_size,
-        verdict.flops,
-        peak,
-        tuple(timings),
-    )
+    return Comparison(task.measure, *subject(task), verdict.flops, peak, tuple(timings))
 
 
 def gemm_peak(task: Job, options: Options) -> tuple[float, dict[str, str]]:
@@ -193,9 +185,7 @@ def machine() -> dict[str, str]:
     if cpuinfo.exists():
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         values = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        wide = [
-            flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in values.get("flags", "")
-        ]
+        wide = [flag for flag in WIDE if flag in values.get("flags", "").split()]
         model = " ".join(values.get(k, "") for k in ("model name", "cpu family", "model") if k in values)
         processor = f"{model} ({', '.join(wide)})"
     return {
