@@ -36,6 +36,7 @@ class Options:
     rounds: int = 5
     seconds: float = 1.0  # of a turn, at least
     compiled: bool = True  # whether torch.compile takes part
+    steps_per_dispatch: int = 0  # of JAX, beside one; 0 is the device's default
 
     def __post_init__(self) -> None:
         for kind, chosen, valid in (
@@ -47,6 +48,8 @@ class Options:
                 choice(kind, name, valid)
         if min(self.batch_sizes) < 2:
             raise UserError(f"--batch must be at least 2, not {min(self.batch_sizes)}")
+        if not 0 <= self.steps_per_dispatch <= 1000:
+            raise UserError(f"--steps-per-dispatch must be from 0 to 1000, not {self.steps_per_dispatch}")
         if self.rounds < 1:
             raise UserError("--rounds must be at least 1")
         if not 0 < self.seconds < float("inf"):
@@ -55,32 +58,43 @@ class Options:
 
 def run(options: Options, command: str) -> Report:
     """Do all comparisons; progress goes to stderr."""
+    notes: list[str] = []
+    peaks: dict[str, float] = {}
+    environment = machine()
+    for precision in options.precisions:
+        job = Job(contenders.GEMMS[0], "train", options.archs[0], 0, precision, min(options.batch_sizes))
+        peaks[precision], facts = gemm_peak(job, options)
+        environment |= facts
+    environment |= {f"GEMM peak {name}": f"{peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()}
+    device = one_device(environment)
+    unit = options.steps_per_dispatch or contenders.STEPS_PER_DISPATCH[device]
+    epoch_steps = unit * -(-contenders.EPOCH_STEPS[device] // unit)
     tasks = [
-        Job(contenders.REFERENCE, measure, arch, options.width, precision, batch_size)
+        Job(contenders.REFERENCE, measure, arch, options.width, precision, batch_size, epoch_steps)
         for arch in options.archs
         for precision in options.precisions
         for batch_size in options.batch_sizes
         for measure in MEASURES
         if measure in options.measures
     ]
-    notes: list[str] = []
-    peaks: dict[str, float] = {}
-    environment = machine()
-    for precision in options.precisions:
-        job = next(task for task in tasks if task.precision == precision)
-        peaks[precision], facts = gemm_peak(job, options)
-        environment |= facts
-    environment |= {f"GEMM peak {name}": f"{peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()}
-    device = one_device(environment)
     missing = contenders.without_compiler()
     if options.compiled and missing:
         notes.append(missing)
     elif not options.compiled:
         notes.append("torch.compile was left out, as asked: PyTorch's best may be faster")
-    players = contenders.everybody(device, compiled=options.compiled and not missing)
+    if unit == 1 and device == "cpu":
+        notes.append(
+            "several JAX steps per dispatch were left out: on a CPU a loop makes a step tens of times slower "
+            "(jax #12868), and training does not use it there; --steps-per-dispatch=2 measures it"
+        )
+    players = contenders.everybody(
+        device,
+        compiled=options.compiled and not missing,
+        steps_per_dispatch=options.steps_per_dispatch,
+    )
     comparisons: list[Comparison] = []
     for task in tasks:
-        chosen = players
+        chosen = [p for p in players if task.measure != "eval" or is_single(p)]
         if task.measure == "loop":  # the ways that train fastest, where they are known
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
@@ -88,8 +102,8 @@ def run(options: Options, command: str) -> Report:
     slow = [t.name for comparison in comparisons for t in comparison.timings if not t.seconds]
     if slow:
         notes.append(
-            f"~ marks the one trial of a contender that took over {HOPELESS} times as long as its side's best, "
-            "and got no further turn"
+            f"~ marks the one trial of a contender that took over {HOPELESS} times as long as its side's "
+            "best, and got no further turn"
         )
     busy = max(timing.idle_share for comparison in comparisons for timing in comparison.timings)
     notes.append(f"processes that waited for their turn used at most {busy:.1%} of a CPU each")
@@ -113,7 +127,8 @@ def compare(task: Job, players: Iterable[Contender], peak: float, options: Optio
         trials = {}
         for name, worker in workers.items():
             quantum = firsts[name]["quantum"]
-            worker.time("step", quantum)  # the second step may still allocate
+            for track in firsts[name]["tracks"]:  # the second step may still allocate, and an epoch compile
+                worker.time(track, quantum)
             trials[name] = worker.time("step", quantum) / quantum
         slow = hopeless(trials, {name: worker.job.contender.side for name, worker in workers.items()})
         racing = {name: worker for name, worker in workers.items() if name not in slow}
@@ -200,6 +215,11 @@ def machine() -> dict[str, str]:
 def subject(task: Job | Comparison) -> tuple[str, int, str, int]:
     """What is the same in all measures."""
     return task.arch, task.width, task.precision, task.batch_size
+
+
+def is_single(player: Contender) -> bool:
+    """Whether a contender dispatches one step at a time; evaluation never does otherwise."""
+    return dict(player.config).get("steps_per_dispatch", 1) == 1
 
 
 def is_best(player: Contender, comparison: Comparison) -> bool:

@@ -11,21 +11,40 @@ from parity.speed.jobs import Contender
 LAYOUTS = ("NCHW", "channels_last")
 # On a GPU, max-autotune picks among kernels and replays CUDA graphs; on a CPU it only tunes matrix products.
 COMPILE_MODES = {"cpu": "default", "cuda": "max-autotune"}
+# On a CPU a loop makes JAX's step tens of times slower (jax #12868); training runs one step there as well.
+STEPS_PER_DISPATCH = {"cpu": 1, "cuda": 10}
+EPOCH_STEPS = {"cpu": 4, "cuda": 100}  # a multiple of it, and enough to take a second or so
 # JAX's ways to run the network: name → config fields. A way that a config field chooses gets a line here.
 JAX_WAYS: dict[str, dict[str, object]] = {"JAX": {}}
 REFERENCE = Contender("torch", "the reference", layout="channels_last")
 GEMMS = (Contender("torch", "GEMM in PyTorch"), Contender("jax", "GEMM in JAX"))
 
 
-def everybody(device: str, *, compiled: bool) -> list[Contender]:
-    """All contenders on a kind of device ("cpu" or "cuda"), with or without torch.compile."""
+def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> list[Contender]:
+    """All contenders.
+
+    Args:
+      device: "cpu" or "cuda".
+      compiled: whether torch.compile takes part.
+      steps_per_dispatch: how many steps of JAX's train step run in one program, beside one step; 1 leaves
+        that out, 0 takes the device's default.
+    """
     modes = {"eager": ""} | ({"compiled": COMPILE_MODES[device]} if compiled else {})
     theirs = [
         Contender("torch", f"PyTorch {how} {layout}", layout=layout, compile_mode=mode)
         for how, mode in modes.items()
         for layout in LAYOUTS
     ]
-    ours = [Contender("jax", name, config=tuple(fields.items())) for name, fields in JAX_WAYS.items()]
+    steps = steps_per_dispatch or STEPS_PER_DISPATCH[device]
+    ours = [
+        Contender(
+            "jax",
+            name if count == 1 else f"{name}, {count} steps per dispatch",
+            config=(*fields.items(), ("steps_per_dispatch", count)),
+        )
+        for name, fields in JAX_WAYS.items()
+        for count in sorted({1, steps})
+    ]
     return theirs + ours
 
 

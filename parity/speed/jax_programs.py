@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from flax_resnet.augment import make_batch
+from flax_resnet.devices import DataMesh
 from flax_resnet.naming import leaves, to_torch_layout, torch_key
 from flax_resnet.optimizer import make_optimizer
 from flax_resnet.predict import device_table, set_up
@@ -91,9 +92,10 @@ class Train(Network):
     def __init__(self, job: Job):
         super().__init__(job)
         config = self.problem.config
-        self.step = jax.jit(
-            make_train_step(self.graphdef, self.optimizer, config.label_smoothing), donate_argnums=0
-        )
+        self.quantum = max(1, config.steps_per_dispatch)
+        self.momentum = config.optimizer.momentum
+        step = make_train_step(self.graphdef, self.optimizer, config.label_smoothing)
+        self.steps = jax.jit(several(step, self.quantum) if self.quantum > 1 else step, donate_argnums=0)
         row = {name: jnp.asarray(values) for name, values in self.problem.first_row.items()}
         self.batch = jax.block_until_ready(make_batch(self.data(), row, config.augment))
         self.state = self.initial_state()
@@ -101,13 +103,13 @@ class Train(Network):
 
     def first(self) -> Arrays:
         """See Program."""
-        self.run(1)
-        return decayed_gradients(self.state)
+        self.run(self.quantum)
+        return decayed_gradients(self.state, self.quantum, self.momentum)
 
     def run(self, steps: int) -> None:
         """Do steps and wait for them."""
-        for _ in range(steps):
-            self.state, _ = self.step(self.state, self.batch)
+        for _ in range(steps // self.quantum):
+            self.state, _ = self.steps(self.state, self.batch)
         jax.block_until_ready(self.state)
 
 
@@ -145,19 +147,20 @@ class Loop(Network):
         workdir = Path(self._folder.name)
         self.trainer = Trainer(problem.config, problem.description, problem.schedule, problem.data, workdir)
         self.run = Run(problem.config, problem.data, workdir, lambda schedule: self.trainer)
-        self.plan = {name: jnp.asarray(rows) for name, rows in dataclasses.asdict(problem.plan).items()}
-        self.device_data = self.data()
-        self.zero = {
-            "loss": jnp.zeros((), jnp.float32),
-            "correct": jnp.zeros((), jnp.int32),
-            "steps": jnp.zeros((), jnp.int32),
-        }
+        self.count = max(1, problem.config.steps_per_dispatch)
+        mesh = DataMesh()  # arrays live where the trainer's do, so that the program is the same
+        self.plan = dataclasses.asdict(problem.plan)
+        same = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in self.plan.items()}
+        self.plan, self.same_plan = jax.device_put((self.plan, same), mesh.plan)
+        self.device_data = jax.device_put(self.data(), mesh.whole)
+        zero = {"loss": np.float32(0), "correct": np.int32(0), "steps": np.int32(0)}
+        self.zero = jax.device_put(zero, mesh.whole)
         self.tracks = {"loop": self.loop, "step": self.bare}
 
     def first(self) -> Arrays:
         """See Program."""
-        self.bare(1)
-        return decayed_gradients(self.trainer.state)
+        self.go(self.count, self.same_plan)
+        return decayed_gradients(self.trainer.state, self.count, self.problem.config.optimizer.momentum)
 
     def loop(self, steps: int) -> float:
         """Train for epochs; the plans' making apart, as in the run's own record."""
@@ -169,12 +172,16 @@ class Loop(Network):
 
     def bare(self, steps: int) -> None:
         """Do steps and wait for them."""
+        self.go(steps, self.plan)
+
+    def go(self, steps: int, plan: Any) -> None:
+        """Do steps of a plan and wait for them."""
         sums: Any = self.zero
-        for _ in range(steps):
-            self.trainer.state, sums = self.trainer.planned_step(
-                self.trainer.state, sums, self.device_data, self.plan
+        for _ in range(steps // self.count):
+            self.trainer.state, sums = self.trainer.planned_steps(
+                self.trainer.state, sums, self.device_data, plan, count=self.count
             )
-        jax.block_until_ready(sums)
+        jax.block_until_ready((self.trainer.state, sums))
 
 
 class Gemm(JaxProgram):
@@ -200,10 +207,23 @@ class Gemm(JaxProgram):
             jax.block_until_ready(self.product(self.a, self.b))
 
 
-def decayed_gradients(state: TrainState) -> Arrays:
-    """After one step the momentum is the gradient with weight decay."""
-    momentum = optax.tree_utils.tree_get(state.opt_state, "trace")
-    return {torch_key(path): to_torch_layout(np.asarray(leaf)) for path, leaf in leaves(momentum)}
+def several(step: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Steps on one batch in one program, as flax_resnet.steps.make_planned_steps loops over a plan's."""
+
+    def steps(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Any]:
+        return jax.lax.scan(lambda state, _: step(state, batch), state, length=count)
+
+    return steps
+
+
+def decayed_gradients(state: TrainState, steps: int, momentum: float) -> Arrays:
+    """The gradient with weight decay g, from the momentum after some steps on one batch.
+
+    Weights stay where they are, so the momentum is g·(1 + μ + … + μ^(steps − 1)).
+    """
+    factor = sum(momentum**step for step in range(steps))
+    trace = optax.tree_utils.tree_get(state.opt_state, "trace")
+    return {torch_key(path): to_torch_layout(np.asarray(leaf)) / factor for path, leaf in leaves(trace)}
 
 
 PROGRAMS = {"train": Train, "eval": Eval, "loop": Loop, "gemm": Gemm}

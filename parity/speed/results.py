@@ -52,15 +52,14 @@ class Comparison:
     precision: str
     batch_size: int
     flops: int  # of one step
-    peak_flops: (
-        float  # floating-point operations per second of the fastest GEMM of this precision; 0: unknown
-    )
+    peak_flops: float  # per second, of the fastest GEMM of this precision
     timings: tuple[Timing, ...]
 
     @property
     def title(self) -> str:
         """What is compared, in a phrase."""
-        return f"{self.arch}{f' width {self.width}' if self.width else ''}, {self.precision}, batch {self.batch_size}"
+        width = f" width {self.width}" if self.width else ""
+        return f"{self.arch}{width}, {self.precision}, batch {self.batch_size}"
 
     def best(self, side: str) -> Timing | None:
         """The fastest of a side, by medians."""
@@ -77,10 +76,8 @@ class Comparison:
         best = self.best("torch")
         return spread(ratios(best.whole, timing.whole)) if best and timing.whole else None
 
-    def share(self, timing: Timing) -> float | None:
+    def share(self, timing: Timing) -> float:
         """Share of the GEMM peak."""
-        if not self.peak_flops:
-            return None
         return self.flops / spread(timing.whole or (timing.trial,)).median / self.peak_flops
 
     def overhead(self, timing: Timing) -> Spread | None:

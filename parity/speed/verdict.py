@@ -29,7 +29,7 @@ def check(name: str, outputs: Arrays, verdict: Verdict, precision: str) -> float
       the largest error, as a share of what is allowed.
 
     Raises:
-      UserError: if one is over its budget, or nothing was compared. What computes something else is not timed.
+      UserError: if one is over its budget, or nothing was compared.
     """
     if not outputs or outputs.keys() != verdict.expected.keys():
         raise UserError(f"{name} computes other tensors than the reference; nothing was timed")
@@ -42,7 +42,7 @@ def check(name: str, outputs: Arrays, verdict: Verdict, precision: str) -> float
     if worst > 1:
         what = "logits" if "logits" in outputs else "first gradients"
         raise UserError(
-            f"{name} differs from the reference: its {what} ({where}, {precision}) are off by {worst:.3g} times "
-            "what rounding explains; nothing was timed. python -m parity verify finds the cause"
+            f"{name} differs from the reference: its {what} ({where}, {precision}) are off by {worst:.3g} "
+            "times what rounding explains; nothing was timed. python -m parity verify finds the cause"
         )
     return worst

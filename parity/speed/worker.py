@@ -19,6 +19,8 @@ PROGRAMS = {"torch": "parity.speed.torch_programs", "jax": "parity.speed.jax_pro
 # Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
+SETTLE = 0.02  # seconds; OpenMP's threads spin for some milliseconds after their work, before they sleep
+
 
 class Worker:
     """The handle of a contender's process. The process starts at once, and does nothing heavy until asked.
@@ -88,6 +90,7 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     sys.stdout = sys.stderr  # the report is the parent's
     os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # both on one device
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         program: Any = None
@@ -108,6 +111,8 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
                     answer = {"peak_bytes": program.peak_bytes(), "idle_share": idle.share}
             except Exception as error:
                 answer = Failure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            if name == "time":
+                time.sleep(SETTLE)
             idle.begin(counts=name == "time")
             pipe.send(answer)
             if name == "finish":
