@@ -16,11 +16,12 @@ from parity.speed import contenders
 from parity.speed.jobs import MEASURES, PRECISIONS, Contender, Job
 from parity.speed.results import Comparison, Report, Timing
 from parity.speed.rounds import HOPELESS, hopeless, steps_of_a_turn, take_turns
-from parity.speed.verdict import check
+from parity.speed.verdict import Verdict, check
 from parity.speed.worker import Worker
 from recipe.architectures import ARCHITECTURES
 from recipe.errors import UserError, choice
 
+TRIALS = 2  # before the rounds; they decide how many steps a turn has, and who gets one
 WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides about a processor's peak
 
 
@@ -50,6 +51,8 @@ class Options:
             raise UserError(f"--batch must be at least 2, not {min(self.batch_sizes)}")
         if not 0 <= self.steps_per_dispatch <= 1000:
             raise UserError(f"--steps-per-dispatch must be from 0 to 1000, not {self.steps_per_dispatch}")
+        if self.width < 0:
+            raise UserError(f"--width must be a number of channels, or 0, not {self.width}")
         if self.rounds < 1:
             raise UserError("--rounds must be at least 1")
         if not 0 < self.seconds < float("inf"):
@@ -99,11 +102,17 @@ def run(options: Options, command: str) -> Report:
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
         comparisons.append(compare(task, chosen, peaks[task.precision], options))
+    load = float(environment["load before"])
+    if load > float(environment["CPUs"]) / 4:
+        notes.append(
+            f"the machine was busy before (load {load:g}): these numbers are no benchmark. PyTorch suffers "
+            "most, since its threads wait for each other at the end of every loop"
+        )
     slow = [t.name for comparison in comparisons for t in comparison.timings if not t.seconds]
     if slow:
         notes.append(
-            f"~ marks the one trial of a contender that took over {HOPELESS} times as long as its side's "
-            "best, and got no further turn"
+            f"~ marks a contender that in the best of {TRIALS} trials took over {HOPELESS} times as long as "
+            "its side's best, and got no further turn: its figures are that trial's"
         )
     busy = max(timing.idle_share for comparison in comparisons for timing in comparison.timings)
     notes.append(f"processes that waited for their turn used at most {busy:.1%} of a CPU each")
@@ -113,8 +122,7 @@ def run(options: Options, command: str) -> Report:
 def compare(task: Job, players: Iterable[Contender], peak: float, options: Options) -> Comparison:
     """One comparison: check everybody's first outputs, then time them in turn."""
     say(f"{MEASURES[task.measure]}, {task.arch}, {task.precision}, batch {task.batch_size}")
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its memory and threads go with it
-        verdict = pool.submit(_judge, task).result()
+    verdict = referee(task)
     workers = {p.name: Worker(dataclasses.replace(task, contender=p)) for p in players}
     try:
         firsts: dict[str, dict[str, Any]] = {}
@@ -129,7 +137,7 @@ def compare(task: Job, players: Iterable[Contender], peak: float, options: Optio
             quantum = firsts[name]["quantum"]
             for track in firsts[name]["tracks"]:  # the second step may still allocate, and an epoch compile
                 worker.time(track, quantum)
-            trials[name] = worker.time("step", quantum) / quantum
+            trials[name] = min(worker.time("step", quantum) for _ in range(TRIALS)) / quantum
         slow = hopeless(trials, {name: worker.job.contender.side for name, worker in workers.items()})
         racing = {name: worker for name, worker in workers.items() if name not in slow}
         steps = {
@@ -233,7 +241,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _judge(task: Job) -> Any:
+def referee(task: Job) -> Verdict:
+    """What first outputs must be, found in a process whose memory and threads end with it."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_judge, task).result()
+
+
+def _judge(task: Job) -> Verdict:
     from parity.speed.referee import judge  # with both frameworks, in a process of its own
 
     return judge(task)

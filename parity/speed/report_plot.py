@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parity.speed.jobs import MEASURES
-from parity.speed.report_text import NONE
+from parity.speed.report_text import NONE, digits
 from parity.speed.results import Comparison, Report
 from recipe.files import atomic_path
 
@@ -60,7 +60,7 @@ def _panel(axes, comparison: Comparison) -> None:  # type: ignore[no-untyped-def
             xerr=[[speed.median - speed.low], [speed.high - speed.median]],
             error_kw={"ecolor": "#333333", "elinewidth": 1.2, "capsize": 2},
         )
-        text = f"{speed.median:.3g}   {f'{ratio.median:.2f}×' if ratio else NONE}"
+        text = f"{digits(speed.median).format(speed.median)}   {f'{ratio.median:.2f}×' if ratio else NONE}"
         axes.text(
             speed.high + 0.015 * longest, place, text, va="center", fontsize=9,
             fontweight="bold" if timing in best else "normal",

@@ -74,9 +74,9 @@ def _row(comparison: Comparison, timing: Timing) -> tuple[str, ...]:
     )  # fmt: skip
     row = (
         timing.name,
-        _spread(speed, _digits(speed.median))
+        _spread(speed, digits(speed.median))
         if timing.whole
-        else f"~{_digits(speed.median).format(speed.median)}",
+        else f"~{digits(speed.median).format(speed.median)}",
         _spread(ratio, "{:.2f}×") if ratio else NONE,
         f"{comparison.share(timing):.0%}",
         f"{timing.compile_seconds:.1f} s",
@@ -87,8 +87,8 @@ def _row(comparison: Comparison, timing: Timing) -> tuple[str, ...]:
     return row
 
 
-def _digits(value: float) -> str:
-    """Three digits at least."""
+def digits(value: float) -> str:
+    """The form of a number: three digits at least."""
     return "{:.0f}" if value >= 100 else "{:.1f}" if value >= 10 else "{:.2f}"
 
 
