@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 import sys
@@ -122,7 +123,7 @@ def run(options: Options, command: str) -> Report:
 def compare(task: Job, players: Iterable[Contender], peak: float, options: Options) -> Comparison:
     """One comparison: check everybody's first outputs, then time them in turn."""
     say(f"{MEASURES[task.measure]}, {task.arch}, {task.precision}, batch {task.batch_size}")
-    verdict = referee(task)
+    verdict = referee(dataclasses.replace(task, measure="eval" if task.measure == "eval" else "train"))
     workers = {p.name: Worker(dataclasses.replace(task, contender=p)) for p in players}
     try:
         firsts: dict[str, dict[str, Any]] = {}
@@ -241,8 +242,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@functools.lru_cache(maxsize=2)
 def referee(task: Job) -> Verdict:
-    """What first outputs must be, found in a process whose memory and threads end with it."""
+    """What first outputs must be, found in a process whose memory and threads end with it.
+
+    The loop's first step is the train step's: it takes the same batch.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_judge, task).result()
 
