@@ -2,6 +2,7 @@
 
 python -m parity verify [CHECKPOINT] [--arch NAME|all] [--quick] [--json FILE] [--html FILE]
 python -m parity mutants [--json FILE]
+python -m parity speed [--arch A,B] [--batch 64,128] [--precision f32,bf16] [--quick] [--json FILE]
 python -m parity convert SRC DST [--layout NAME] [--to FORM[:LAYOUT]] [--force] [--no-check]
 python -m parity inspect PATH [--layout NAME]
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from parity.speed import command as speed_command
 from recipe import files
 from recipe.architectures import ARCHITECTURES
 from recipe.checkpoints import FOLDER
@@ -94,6 +96,10 @@ def parser() -> Parser:
     mutants.add_argument("--jobs", type=natural, default=1, help="how many at a time")
     mutants.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
     mutants.add_argument("--markdown", type=Path, metavar="FILE", help="write a table")
+
+    speed = commands.add_parser("speed", help="compare the frameworks' step speed")
+    speed.set_defaults(run=speed_command.main)
+    speed_command.add_flags(speed)
 
     for command in (convert, inspect, verify):
         command.add_argument("--layout", metavar="NAME", help="whose names the file uses, if they don't tell")

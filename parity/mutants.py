@@ -213,7 +213,7 @@ MUTANTS = [
            r"^layer1\.0\.conv1", ("--stem=cifar_pool",)),
     Mutant("PyTorch: loss is summed", T_STEPS, "label_smoothing=label_smoothing)",
            'label_smoothing=label_smoothing, reduction="sum")', ("loss",), r"^loss"),
-    Mutant("PyTorch: a step in eval mode", T_STEPS, "model.train()\n        image", "model.eval()\n        image",
+    Mutant("PyTorch: a step in eval mode", T_STEPS, "model.train()", "model.eval()",
            ("running statistics",), r"^step 1$"),
     Mutant("PyTorch: dampening", T_OPTIMIZER, "momentum=config.momentum,",
            "momentum=config.momentum,\n        dampening=0.0 if config.nesterov else 0.1,", ("momentum",), r"^step 1: "),

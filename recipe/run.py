@@ -18,7 +18,7 @@ import numpy as np
 from recipe import checkpoints, plots, tables
 from recipe.clock import process_age
 from recipe.data import Dataset
-from recipe.engine import Trainer
+from recipe.engine import Sums, Trainer
 from recipe.errors import UserError
 from recipe.metrics import Evaluation, evaluate
 from recipe.plan import make_plan
@@ -113,7 +113,16 @@ class Run:
             f"in {self._workdir}{done}"
         )
 
-    def _epoch(self, epoch: int) -> Evaluation:
+    def train_epoch(self, epoch: int) -> tuple[Sums, float, float]:
+        """Do what is left of an epoch's steps.
+
+        Returns:
+          the epoch's sums, the seconds that the steps took (the plan is made before), and images per second
+          without the first step, which compiles.
+
+        Raises:
+          Interrupted: if the run was asked to stop.
+        """
         config, trainer = self._config, self._trainer
         end = (epoch + 1) * self._steps_per_epoch
         trainer.start_epoch(
@@ -147,7 +156,11 @@ class Run:
                 self._stop_if_asked()
             sums = trainer.sums()
             speed = progress.images_per_second()
-        seconds = time.monotonic() - started
+        return sums, time.monotonic() - started, speed
+
+    def _epoch(self, epoch: int) -> Evaluation:
+        config, trainer = self._config, self._trainer
+        sums, seconds, speed = self.train_epoch(epoch)
         if not math.isfinite(sums.loss):
             raise UserError(
                 f"the training loss is not finite in epoch {epoch + 1}: the run has diverged; a lower "

@@ -29,30 +29,41 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
+def make_loss(
+    model: nn.Module, label_smoothing: float, precision: str
+) -> Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]]:
+    """Return loss(batch) -> (loss, logits), in the model's mode."""
+
+    def loss(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        image = batch["image"].permute(0, 3, 1, 2)  # NHWC in memory, NCHW by name: channels_last
+        with autocast(precision, image.device):
+            logits = model(image)
+        return cross_entropy(logits, batch["label"], label_smoothing), logits
+
+    return loss
+
+
 def make_train_step(
     model: nn.Module,
     optimizer: torch.optim.SGD,
     schedule: Callable[[int], float],
-    label_smoothing: float,
-    precision: str,
+    loss: Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]],
 ) -> Callable[[int, dict[str, Tensor]], Metrics]:
     """Return train_step(step, batch) -> metrics, where batch is {"image", "label"}.
 
-    The metrics are {"loss": mean over the batch, "correct": count}, both before the update.
+    The loss is `make_loss`'s, compiled or not. The metrics are {"loss": mean over the batch,
+    "correct": count}, both before the update.
     """
 
     def train_step(step: int, batch: dict[str, Tensor]) -> Metrics:
         model.train()
-        image = batch["image"].permute(0, 3, 1, 2)  # NHWC in memory, NCHW by name: channels_last
-        with autocast(precision, image.device):
-            logits = model(image)
-        loss = cross_entropy(logits, batch["label"], label_smoothing)
+        value, logits = loss(batch)
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         for group in optimizer.param_groups:
             group["lr"] = schedule(step)
         optimizer.step()
-        return {"loss": loss.detach(), "correct": (logits.argmax(1) == batch["label"]).sum()}
+        return {"loss": value.detach(), "correct": (logits.argmax(1) == batch["label"]).sum()}
 
     return train_step
 

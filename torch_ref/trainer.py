@@ -21,7 +21,7 @@ from recipe.schedule import Schedule
 from torch_ref.checkpoint import SUFFIX, CheckpointWriter, read
 from torch_ref.optimizer import make_optimizer, make_schedule
 from torch_ref.predict import batched, device_table, runtime, set_up
-from torch_ref.steps import Metrics, make_eval_step, make_planned_step, make_train_step
+from torch_ref.steps import Metrics, make_eval_step, make_loss, make_planned_step, make_train_step
 from torch_ref.train_state import from_saved, make_model, set_initial_params, to_saved
 
 STEPS_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
@@ -45,7 +45,10 @@ class Trainer:
         self._schedule = make_schedule(schedule)
         self.planned_step = make_planned_step(
             make_train_step(
-                self.model, self.optimizer, self._schedule, config.label_smoothing, config.precision
+                self.model,
+                self.optimizer,
+                self._schedule,
+                make_loss(self.model, config.label_smoothing, config.precision),
             ),
             config.augment,
         )

@@ -1,0 +1,14 @@
+"""`python -m parity speed`: the two frameworks' step speed, compared fairly.
+
+jobs        what a process is asked to measure
+contenders  who takes part: the one list of them
+problem     the same data, plan, weights and config for everybody
+*_programs  what is timed, a file per framework
+referee     what the first gradients and logits must be
+worker      a process per contender, asked in turn
+rounds      the order in which contenders take turns
+figures     medians, quartiles, ratios
+results     what was measured, and as JSON
+report_*    the same as a table, as Markdown, as a picture
+compare     all of it, one comparison after the other
+"""

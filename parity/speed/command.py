@@ -1,0 +1,121 @@
+"""The flags of `python -m parity speed`, and where its results go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from parity.speed import report_markdown, report_plot, report_text
+from parity.speed.compare import Options, run
+from parity.speed.jobs import MEASURES, PRECISIONS
+from parity.speed.results import FORMAT, Report, from_dict, render_json
+from recipe import files
+from recipe.errors import UserError
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add them to a parser. What takes a list takes it with commas."""
+    parser.add_argument("--measure", type=words, default=tuple(MEASURES), help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--arch", type=words, default=("resnet18",), help="architectures")
+    parser.add_argument("--width", type=integer, default=0, help="channels of the first stage; 0: its own")
+    parser.add_argument("--precision", type=words, default=PRECISIONS, help=f"of {', '.join(PRECISIONS)}")
+    parser.add_argument("--batch", type=integers, default=(64,), help="batch sizes")
+    parser.add_argument("--rounds", type=integer, default=5, help="turns of every contender")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, at least a step")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--steps-per-dispatch", type=integer, default=0, help="of JAX, beside one")
+    parser.add_argument(
+        "--quick", action="store_true", help="a thin network, f32, eager, batch 8, two short rounds"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="write the picture")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="NAME",
+        help="write NAME.md with all reports in the folder NAME, and this one there as JSON and picture",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare, print the tables, write files; 0 unless something is wrong, which is raised."""
+    report = run(chosen(options), shown(sys.argv[1:]))
+    print(report_text.render(report))
+    if options.json:
+        files.write_text(options.json, render_json(report))
+    if options.png:
+        report_plot.draw(report, options.png)
+    if options.output:
+        write(report, options.output)
+    return 0
+
+
+def chosen(options: argparse.Namespace) -> Options:
+    """The options that the flags ask for."""
+    if options.quick:
+        return Options(
+            measures=options.measure, archs=options.arch, width=options.width or 8, precisions=("f32",),
+            batch_sizes=(8,), rounds=2, seconds=0.05, compiled=False,
+        )  # fmt: skip
+    return Options(
+        measures=options.measure,
+        archs=options.arch,
+        width=options.width,
+        precisions=options.precision,
+        batch_sizes=options.batch,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        compiled=not options.no_compile,
+        steps_per_dispatch=options.steps_per_dispatch,
+    )
+
+
+def write(report: Report, output: Path) -> None:
+    """Write JSON and picture, and the document with all reports beside them."""
+    output = output.with_suffix("")
+    python, jax = report.environment["python"].rsplit(".", 1)[0], report.environment["jax"]
+    name = f"python-{python}-jax-{jax}"
+    files.write_text(output / f"{name}.json", render_json(report))
+    report_plot.draw(report, output / f"{name}.png")
+    reports = {path.stem: read(path) for path in sorted(output.glob("*.json"), reverse=True)}
+    document = output.with_suffix(".md")
+    old = document.read_text(encoding="utf-8") if document.exists() else report_markdown.NEW
+    measured = report_markdown.render(reports, Path(output.name))
+    files.write_text(document, report_markdown.insert(old, measured))
+
+
+def read(path: Path) -> Report:
+    """A report that `render_json` wrote."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        return from_dict(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not what `speed --json` writes: {error}") from error
+
+
+def shown(arguments: list[str]) -> str:
+    """The command as typed, for the report."""
+    return shlex.join(["python", "-m", "parity", *arguments])
+
+
+def words(text: str) -> tuple[str, ...]:
+    """What is between commas."""
+    return tuple(text.split(","))
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Integers between commas."""
+    return tuple(map(integer, text.split(",")))
+
+
+def integer(text: str) -> int:
+    """A number; its range is checked where it is known."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error

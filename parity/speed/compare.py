@@ -1,0 +1,258 @@
+"""All comparisons, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from parity.speed import contenders
+from parity.speed.jobs import MEASURES, PRECISIONS, Contender, Job
+from parity.speed.results import Comparison, Report, Timing
+from parity.speed.rounds import HOPELESS, hopeless, steps_of_a_turn, take_turns
+from parity.speed.verdict import Verdict, check
+from parity.speed.worker import Worker
+from recipe.architectures import ARCHITECTURES
+from recipe.errors import UserError, choice
+
+TRIALS = 2  # before the rounds; they decide how many steps a turn has, and who gets one
+WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides about a processor's peak
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to compare, and how long."""
+
+    measures: tuple[str, ...] = tuple(MEASURES)
+    archs: tuple[str, ...] = ("resnet18",)
+    precisions: tuple[str, ...] = PRECISIONS
+    batch_sizes: tuple[int, ...] = (64,)
+    width: int = 0
+    rounds: int = 5
+    seconds: float = 1.0  # of a turn, at least
+    compiled: bool = True  # whether torch.compile takes part
+    steps_per_dispatch: int = 0  # of JAX, beside one; 0 is the device's default
+
+    def __post_init__(self) -> None:
+        for kind, chosen, valid in (
+            ("measure", self.measures, MEASURES),
+            ("architecture", self.archs, ARCHITECTURES),
+            ("precision", self.precisions, PRECISIONS),
+        ):
+            for name in chosen:
+                choice(kind, name, valid)
+        if min(self.batch_sizes) < 2:
+            raise UserError(f"--batch must be at least 2, not {min(self.batch_sizes)}")
+        if not 0 <= self.steps_per_dispatch <= 1000:
+            raise UserError(f"--steps-per-dispatch must be from 0 to 1000, not {self.steps_per_dispatch}")
+        if self.width < 0:
+            raise UserError(f"--width must be a number of channels, or 0, not {self.width}")
+        if self.rounds < 1:
+            raise UserError("--rounds must be at least 1")
+        if not 0 < self.seconds < float("inf"):
+            raise UserError(f"--seconds must be above 0, not {self.seconds:g}")
+
+
+def run(options: Options, command: str) -> Report:
+    """Do all comparisons; progress goes to stderr."""
+    notes: list[str] = []
+    peaks: dict[str, float] = {}
+    environment = machine()
+    for precision in options.precisions:
+        job = Job(contenders.GEMMS[0], "train", options.archs[0], 0, precision, min(options.batch_sizes))
+        peaks[precision], facts = gemm_peak(job, options)
+        environment |= facts
+    environment |= {f"GEMM peak {name}": f"{peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()}
+    device = one_device(environment)
+    unit = options.steps_per_dispatch or contenders.STEPS_PER_DISPATCH[device]
+    epoch_steps = unit * -(-contenders.EPOCH_STEPS[device] // unit)
+    tasks = [
+        Job(contenders.REFERENCE, measure, arch, options.width, precision, batch_size, epoch_steps)
+        for arch in options.archs
+        for precision in options.precisions
+        for batch_size in options.batch_sizes
+        for measure in MEASURES
+        if measure in options.measures
+    ]
+    missing = contenders.without_compiler()
+    if options.compiled and missing:
+        notes.append(missing)
+    elif not options.compiled:
+        notes.append("torch.compile was left out, as asked: PyTorch's best may be faster")
+    if unit == 1 and device == "cpu":
+        notes.append(
+            "several JAX steps per dispatch were left out: on a CPU a loop makes a step tens of times slower "
+            "(jax #12868), and training does not use it there; --steps-per-dispatch=2 measures it"
+        )
+    players = contenders.everybody(
+        device,
+        compiled=options.compiled and not missing,
+        steps_per_dispatch=options.steps_per_dispatch,
+    )
+    comparisons: list[Comparison] = []
+    for task in tasks:
+        chosen = [p for p in players if task.measure != "eval" or is_single(p)]
+        if task.measure == "loop":  # the ways that train fastest, where they are known
+            same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
+            chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
+        comparisons.append(compare(task, chosen, peaks[task.precision], options))
+    load = float(environment["load before"])
+    if load > float(environment["CPUs"]) / 4:
+        notes.append(
+            f"the machine was busy before (load {load:g}): these numbers are no benchmark. PyTorch suffers "
+            "most, since its threads wait for each other at the end of every loop"
+        )
+    slow = [t.name for comparison in comparisons for t in comparison.timings if not t.seconds]
+    if slow:
+        notes.append(
+            f"~ marks a contender that in the best of {TRIALS} trials took over {HOPELESS} times as long as "
+            "its side's best, and got no further turn: its figures are that trial's"
+        )
+    busy = max(timing.idle_share for comparison in comparisons for timing in comparison.timings)
+    notes.append(f"processes that waited for their turn used at most {busy:.1%} of a CPU each")
+    return Report(command, environment, tuple(notes), tuple(comparisons))
+
+
+def compare(task: Job, players: Iterable[Contender], peak: float, options: Options) -> Comparison:
+    """One comparison: check everybody's first outputs, then time them in turn."""
+    say(f"{MEASURES[task.measure]}, {task.arch}, {task.precision}, batch {task.batch_size}")
+    verdict = referee(dataclasses.replace(task, measure="eval" if task.measure == "eval" else "train"))
+    workers = {p.name: Worker(dataclasses.replace(task, contender=p)) for p in players}
+    try:
+        firsts: dict[str, dict[str, Any]] = {}
+        errors: dict[str, float] = {}
+        for name, worker in workers.items():
+            firsts[name] = worker.first()
+            errors[name] = check(name, firsts[name].pop("outputs"), verdict, task.precision)
+            took = firsts[name]["seconds"]
+            say(f"  {name}: first step {took:.1f} s; {errors[name]:.2f} of the error allowed")
+        trials = {}
+        for name, worker in workers.items():
+            quantum = firsts[name]["quantum"]
+            for track in firsts[name]["tracks"]:  # the second step may still allocate, and an epoch compile
+                worker.time(track, quantum)
+            trials[name] = min(worker.time("step", quantum) for _ in range(TRIALS)) / quantum
+        slow = hopeless(trials, {name: worker.job.contender.side for name, worker in workers.items()})
+        racing = {name: worker for name, worker in workers.items() if name not in slow}
+        steps = {
+            name: steps_of_a_turn(trials[name], options.seconds, firsts[name]["quantum"]) for name in racing
+        }
+        tracks = {name: firsts[name]["tracks"] for name in racing}
+        seconds = take_turns(
+            racing, tracks, steps, options.rounds, lambda n: say(f"  round {n} of {options.rounds}")
+        )
+        timings = []
+        for name, worker in workers.items():
+            timings.append(
+                Timing(
+                    name=name,
+                    side=worker.job.contender.side,
+                    seconds=tuple(seconds.get((name, "step"), ())),
+                    trial=trials[name],
+                    steps=steps.get(name, firsts[name]["quantum"]),
+                    first_seconds=firsts[name]["seconds"],
+                    error=errors[name],
+                    loop_seconds=tuple(seconds.get((name, "loop"), ())),
+                    **worker.finish(),
+                )
+            )
+    finally:
+        for worker in workers.values():
+            worker.kill()
+    return Comparison(task.measure, *subject(task), verdict.flops, peak, tuple(timings))
+
+
+def gemm_peak(task: Job, options: Options) -> tuple[float, dict[str, str]]:
+    """The fastest median of the frameworks' square matrix products, FLOP/s, and facts about both."""
+    say(f"GEMM, {task.precision}")
+    jobs = {gemm.name: dataclasses.replace(task, contender=gemm) for gemm in contenders.GEMMS}
+    workers = {name: Worker(job, "gemm") for name, job in jobs.items()}
+    try:
+        firsts = {name: worker.first() for name, worker in workers.items()}
+        trials = {name: worker.time("step", 1) for name, worker in workers.items()}
+        steps = {name: steps_of_a_turn(trials[name], options.seconds, 1) for name in workers}
+        seconds = take_turns(workers, {name: ["step"] for name in workers}, steps, options.rounds)
+        speeds = [
+            firsts[name]["flops"] / sorted(values)[len(values) // 2] for (name, _), values in seconds.items()
+        ]
+        facts = {key: value for first in firsts.values() for key, value in first["facts"].items()}
+        for worker in workers.values():
+            worker.finish()
+    finally:
+        for worker in workers.values():
+            worker.kill()
+    return max(speeds), facts
+
+
+def one_device(environment: dict[str, str]) -> str:
+    """The kind of device both frameworks compute on; a `UserError` if they differ."""
+    theirs, ours = environment["torch device"], environment["jax device"]
+    if (theirs == "cpu") != (ours == "cpu"):
+        raise UserError(
+            f"PyTorch computes on {theirs} and JAX on {ours}: speeds on different devices can't be compared. "
+            "JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES= put both on the CPU"
+        )
+    return "cpu" if theirs == "cpu" else "cuda"
+
+
+def machine() -> dict[str, str]:
+    """The processor and what else decides about speed."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        values = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        wide = [flag for flag in WIDE if flag in values.get("flags", "").split()]
+        model = " ".join(values.get(k, "") for k in ("model name", "cpu family", "model") if k in values)
+        processor = f"{model} ({', '.join(wide)})"
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor,
+        "CPUs": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "load before": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def subject(task: Job | Comparison) -> tuple[str, int, str, int]:
+    """What is the same in all measures."""
+    return task.arch, task.width, task.precision, task.batch_size
+
+
+def is_single(player: Contender) -> bool:
+    """Whether a contender dispatches one step at a time; evaluation never does otherwise."""
+    return dict(player.config).get("steps_per_dispatch", 1) == 1
+
+
+def is_best(player: Contender, comparison: Comparison) -> bool:
+    """Whether a contender was the fastest of its side."""
+    best = comparison.best(player.side)
+    return best is not None and best.name == player.name
+
+
+def say(text: str) -> None:
+    """Progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@functools.lru_cache(maxsize=2)
+def referee(task: Job) -> Verdict:
+    """What first outputs must be, found in a process whose memory and threads end with it.
+
+    The loop's first step is the train step's: it takes the same batch.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_judge, task).result()
+
+
+def _judge(task: Job) -> Verdict:
+    from parity.speed.referee import judge  # with both frameworks, in a process of its own
+
+    return judge(task)

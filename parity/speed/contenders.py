@@ -1,0 +1,56 @@
+"""Who takes part. This is the one list of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from parity.speed.jobs import Contender
+
+LAYOUTS = ("NCHW", "channels_last")
+# On a GPU, max-autotune picks among kernels and replays CUDA graphs; on a CPU it only tunes matrix products.
+COMPILE_MODES = {"cpu": "default", "cuda": "max-autotune"}
+# On a CPU a loop makes JAX's step tens of times slower (jax #12868); training runs one step there as well.
+STEPS_PER_DISPATCH = {"cpu": 1, "cuda": 10}
+EPOCH_STEPS = {"cpu": 4, "cuda": 100}  # a multiple of it, and enough to take a second or so
+# JAX's ways to run the network: name → config fields. A way that a config field chooses gets a line here.
+JAX_WAYS: dict[str, dict[str, object]] = {"JAX": {}}
+REFERENCE = Contender("torch", "the reference", layout="channels_last")
+GEMMS = (Contender("torch", "GEMM in PyTorch"), Contender("jax", "GEMM in JAX"))
+
+
+def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> list[Contender]:
+    """All contenders.
+
+    Args:
+      device: "cpu" or "cuda".
+      compiled: whether torch.compile takes part.
+      steps_per_dispatch: how many steps of JAX's train step run in one program, beside one step; 1 leaves
+        that out, 0 takes the device's default.
+    """
+    modes = {"eager": ""} | ({"compiled": COMPILE_MODES[device]} if compiled else {})
+    theirs = [
+        Contender("torch", f"PyTorch {how} {layout}", layout=layout, compile_mode=mode)
+        for how, mode in modes.items()
+        for layout in LAYOUTS
+    ]
+    steps = steps_per_dispatch or STEPS_PER_DISPATCH[device]
+    ours = [
+        Contender(
+            "jax",
+            name if count == 1 else f"{name}, {count} steps per dispatch",
+            config=(*fields.items(), ("steps_per_dispatch", count)),
+        )
+        for name, fields in JAX_WAYS.items()
+        for count in sorted({1, steps})
+    ]
+    return theirs + ours
+
+
+def without_compiler() -> str:
+    """Why torch.compile can't be had, or "": it builds C++ with the machine's compiler."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler):
+        return ""
+    return f"there is no C++ compiler ({compiler}; set CXX), so torch.compile was left out"

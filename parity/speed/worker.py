@@ -1,0 +1,164 @@
+"""A process per contender. It works only when asked, and sleeps on a pipe otherwise."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from parity.speed.jobs import Job
+from recipe.errors import UserError
+
+PROGRAMS = {"torch": "parity.speed.torch_programs", "jax": "parity.speed.jax_programs"}
+# Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
+ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+SETTLE = 0.02  # seconds; OpenMP's threads spin for some milliseconds after their work, before they sleep
+
+
+class Worker:
+    """The handle of a contender's process. The process starts at once, and does nothing heavy until asked.
+
+    Raises:
+      UserError: by every method, with the contender's name, if the process fails or dies.
+    """
+
+    def __init__(self, job: Job, task: str = ""):
+        """`task` is a key of the side's PROGRAMS, by default the job's measure."""
+        self.job = job
+        context = multiprocessing.get_context("spawn")  # a fork would share the parent's threads' locks
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, job, task or job.measure), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.job.contender.name
+
+    def first(self) -> dict[str, Any]:
+        """Build the program and do its first dispatch.
+
+        Returns:
+          {"outputs", "seconds" of the first dispatch, "quantum", "tracks", "flops", "facts"}.
+        """
+        return self._ask("first")
+
+    def time(self, track: str, steps: int) -> float:
+        """Seconds for some steps, outputs waited for."""
+        return self._ask("time", track, steps)
+
+    def finish(self) -> dict[str, Any]:
+        """End the process; {"peak_bytes", "idle_share": CPU seconds per second while it was not asked}."""
+        result = self._ask("finish")
+        self._process.join()
+        return result
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+
+    def _ask(self, *request: Any) -> Any:
+        try:
+            self._pipe.send(request)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(5)
+            code = self._process.exitcode
+            hint = "; out of memory? a smaller --batch helps" if code == -signal.SIGKILL else ""
+            raise UserError(f"the process of {self.name} died (status {code}){hint}") from error
+        if isinstance(answer, Failure):
+            raise UserError(f"{self.name}: {answer}")
+        return answer
+
+
+class Failure(str):
+    """What went wrong in a worker, in one line."""
+
+
+def serve(pipe: Connection, job: Job, task: str) -> None:
+    """Answer requests until told to finish; the main function of a worker's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    sys.stdout = sys.stderr  # the report is the parent's
+    os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # both on one device
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        program: Any = None
+        idle = Idle()
+        while True:
+            try:
+                name, *arguments = pipe.recv()
+            except EOFError:  # the parent is gone
+                return
+            idle.end()
+            try:
+                if name == "first":
+                    program = importlib.import_module(PROGRAMS[job.contender.side]).PROGRAMS[task](job)
+                    answer: Any = first(program)
+                elif name == "time":
+                    answer = timed(program, *arguments)
+                else:
+                    answer = {"peak_bytes": program.peak_bytes(), "idle_share": idle.share}
+            except Exception as error:
+                answer = Failure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            if name == "time":
+                time.sleep(SETTLE)
+            idle.begin(counts=name == "time")
+            pipe.send(answer)
+            if name == "finish":
+                return
+
+
+def first(program: Any) -> dict[str, Any]:
+    """See `Worker.first`."""
+    start = time.perf_counter()
+    outputs = program.first()
+    seconds = time.perf_counter() - start
+    return {
+        "outputs": outputs,
+        "seconds": seconds,
+        "quantum": program.quantum,
+        "tracks": list(program.tracks),
+        "flops": getattr(program, "flops", None),  # of one step, where the network does not tell
+        "facts": program.facts(),
+    }
+
+
+def timed(program: Any, track: str, steps: int) -> float:
+    """Seconds for some steps."""
+    start = time.perf_counter()
+    own = program.tracks[track](steps)
+    return time.perf_counter() - start if own is None else own
+
+
+class Idle:
+    """The CPU time that this process takes while it waits, which it would take from the others."""
+
+    def __init__(self) -> None:
+        self._wall = self._cpu = 0.0
+        self._since: tuple[float, float] | None = None
+
+    def begin(self, *, counts: bool) -> None:
+        """Start waiting; `counts` if others may be timed meanwhile."""
+        self._since = (time.perf_counter(), time.process_time()) if counts else None
+
+    def end(self) -> None:
+        """Stop waiting."""
+        if self._since:
+            self._wall += time.perf_counter() - self._since[0]
+            self._cpu += time.process_time() - self._since[1]
+
+    @property
+    def share(self) -> float:
+        """CPU seconds per second."""
+        return self._cpu / self._wall if self._wall else 0.0
