@@ -144,9 +144,9 @@ Convolution make_convolution(Kind kind, const Dims& x, const Dims& w, const Dims
                              memory::data_type weights_type, int64_t stride, int64_t padding) {
   using tag = memory::format_tag;
   const auto nhwc_x = memory::desc(x, type, tag::nhwc), nhwc_y = memory::desc(y, type, tag::nhwc);
+  const auto any_w = memory::desc(w, type, tag::any);
   // a weight gradient leaves in the kernel's own type: it is summed in float32 anyway
-  const auto inner = kind == WEIGHT_GRAD ? weights_type : type;
-  const auto any_w = memory::desc(w, inner, tag::any);
+  const auto any_dw = memory::desc(w, weights_type, tag::any);
   const auto hwio = memory::desc(w, weights_type, tag::hwio);
   const Dims strides{stride, stride}, padding_l{padding, padding}, padding_r{
       (y[2] - 1) * stride + w[2] - x[2] - padding, (y[3] - 1) * stride + w[3] - x[3] - padding};
@@ -164,7 +164,7 @@ Convolution make_convolution(Kind kind, const Dims& x, const Dims& w, const Dims
     c.primitive = dnnl::convolution_backward_data(pd);
     inner_w = pd.weights_desc();
   } else {
-    auto pd = dnnl::convolution_backward_weights::primitive_desc(engine(), algorithm, nhwc_x, any_w, nhwc_y, strides,
+    auto pd = dnnl::convolution_backward_weights::primitive_desc(engine(), algorithm, nhwc_x, any_dw, nhwc_y, strides,
                                                                  padding_l, padding_r, forward);
     c.primitive = dnnl::convolution_backward_weights(pd);
     inner_w = pd.diff_weights_desc();
