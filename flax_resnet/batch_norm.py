@@ -7,7 +7,7 @@ digits when the mean is large.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,6 @@ from jax.typing import DTypeLike
 from flax_resnet.cpu_kernels import ops
 from flax_resnet.cpu_kernels.layers import Normalised
 from flax_resnet.normalise import normalise
-
-
-def values_per_channel(x: jax.Array) -> int:
-    """N·H·W of an activation (N, H, W, C); `ValueError` if it is 1."""
-    n = x.size // x.shape[-1]
-    if n == 1:
-        raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
-    return n
 
 
 class BatchNorm(nnx.Module):
@@ -64,32 +56,30 @@ class BatchNorm(nnx.Module):
           ValueError: in train mode with one value per channel, whose variance says nothing.
         """
         x = x.astype(self.dtype)
-        if self.cpu_kernels:
-            return Normalised(self._native(x))
+        scale, bias = self.scale[...], self.bias[...]
+        mean, var = self.mean[...], self.var[...]
         if self.use_running_average:
-            mean, var = self.mean[...], self.var[...]
+            if self.cpu_kernels:
+                return Normalised(lambda *then: ops.norm_eval(x, scale, bias, mean, var, self.eps, *then))
             wide = x.astype(self.param_dtype)
-            y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * self.scale[...]) + self.bias[...]
+            y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
             return y.astype(self.dtype)
-        n = values_per_channel(x)
-        y, mean, var = normalise(x, self.scale[...], self.bias[...], self.eps)
-        self._update(self.mean[...], self.var[...], mean, var * (n / (n - 1)))
-        return y
+        n = x.size // x.shape[-1]
+        if n == 1:
+            raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
+        running = mean, var
 
-    def _update(self, old_mean: jax.Array, old_var: jax.Array, mean: jax.Array, var: jax.Array) -> None:
-        self.mean[...] = (1 - self.momentum) * old_mean + self.momentum * mean
-        self.var[...] = (1 - self.momentum) * old_var + self.momentum * var
+        def update(mean: jax.Array, var: jax.Array) -> None:  # from what it was: it may be called again
+            self.mean[...] = (1 - self.momentum) * running[0] + self.momentum * mean
+            self.var[...] = (1 - self.momentum) * running[1] + self.momentum * var * (n / (n - 1))
 
-    def _native(self, x: jax.Array) -> Callable[[jax.Array | None, bool], jax.Array]:
-        """What native code makes of x, given what is added and whether a ReLU follows."""
-        scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
-        if self.use_running_average:
-            return lambda residual, relu: ops.norm_eval(x, residual, scale, bias, mean, var, self.eps, relu)
-        n = values_per_channel(x)
-
-        def run(residual: jax.Array | None, relu: bool) -> jax.Array:
-            y, batch_mean, batch_var = ops.norm_train(x, residual, scale, bias, self.eps, relu)
-            self._update(mean, var, batch_mean, batch_var * (n / (n - 1)))
+        def native(*then: Any) -> jax.Array:
+            y, *statistics = ops.norm_train(x, scale, bias, self.eps, *then)
+            update(*statistics)
             return y
 
-        return run
+        if self.cpu_kernels:
+            return Normalised(native)
+        y, *statistics = normalise(x, scale, bias, self.eps)
+        update(*statistics)
+        return y

@@ -63,8 +63,8 @@ def build(extra_flags: tuple[str, ...] = ()) -> Path:
         raise Unavailable("no C++ compiler (g++)")
     headers, library = onednn()
     command = [
-        compiler, *FLAGS, *extra_flags, f"-I{headers}", f"-I{jax.ffi.include_dir()}", str(SOURCE), str(library),
-        f"-Wl,-rpath,{library.parent}",
+        compiler, *FLAGS, *extra_flags, f"-I{headers}", f"-I{jax.ffi.include_dir()}",
+        str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}",
     ]  # fmt: skip
     target = cache_folder() / f"kernels-{fingerprint(command)}.so"
     if target.exists():

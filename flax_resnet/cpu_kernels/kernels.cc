@@ -271,14 +271,16 @@ struct Partial {
   explicit Partial(int64_t channels) : a(channels), b(channels) {}
 };
 
-// mean and biased variance per channel. Within a block in two passes, blocks by Chan, Golub and LeVeque's rule:
-// nothing cancels, however large the mean.
+// Mean and sum of squared deviations per channel. Within a block in two passes, where the second also sees how far
+// the first one's mean was off; blocks are joined by Chan, Golub and LeVeque's rule. Nothing cancels, however large
+// the mean.
 template <class T>
 void block_statistics(const T* __restrict x, const Blocks& blocks, int64_t block, float* __restrict sum,
-                      float* __restrict square, Partial& partial) {
+                      float* __restrict square, float* __restrict rest, Partial& partial) {
   const int64_t channels = blocks.channels, begin = blocks.begin(block), end = blocks.end(block), n = end - begin;
   std::fill(sum, sum + channels, 0.f);
   std::fill(square, square + channels, 0.f);
+  std::fill(rest, rest + channels, 0.f);
   int64_t row = begin;
   for (; row + 4 <= end; row += 4) {
     const T* p = x + row * channels;
@@ -298,6 +300,7 @@ void block_statistics(const T* __restrict x, const Blocks& blocks, int64_t block
     for (int64_t c = 0; c < channels; ++c) {
       const float d = load(p[c]) - sum[c], e = load(p[c + channels]) - sum[c];
       square[c] += d * d + e * e;
+      rest[c] += d + e;
     }
   }
   for (; row < end; ++row) {
@@ -306,13 +309,14 @@ void block_statistics(const T* __restrict x, const Blocks& blocks, int64_t block
     for (int64_t c = 0; c < channels; ++c) {
       const float d = load(p[c]) - sum[c];
       square[c] += d * d;
+      rest[c] += d;
     }
   }
   const double before = double(partial.rows), after = before + double(n);
   for (int64_t c = 0; c < channels; ++c) {
-    const double delta = double(sum[c]) - partial.a[c];
+    const double off = double(rest[c]) / double(n), delta = double(sum[c]) + off - partial.a[c];
     partial.a[c] += delta * (double(n) / after);
-    partial.b[c] += double(square[c]) + delta * delta * (before * double(n) / after);
+    partial.b[c] += double(square[c]) - off * rest[c] + delta * delta * (before * double(n) / after);
   }
   partial.rows += n;
 }
@@ -371,9 +375,9 @@ void norm_forward(const T* x, const T* residual, const float* scale, const float
     const int thread = omp_get_thread_num();
     const int64_t first = blocks.first(thread, threads), last = blocks.first(thread + 1, threads);
     if (training) {
-      std::vector<float> sum(channels), square(channels);
+      std::vector<float> sum(channels), square(channels), rest(channels);
       for (int64_t block = first; block < last; ++block)
-        block_statistics(x, blocks, block, sum.data(), square.data(), partials[thread]);
+        block_statistics(x, blocks, block, sum.data(), square.data(), rest.data(), partials[thread]);
 #pragma omp barrier
     }
 #pragma omp single

@@ -24,9 +24,7 @@ class Normalised:
     Anything else that is done with it sees the array.
     """
 
-    def __init__(
-        self, run: Callable[[jax.Array | None, bool], jax.Array], residual: jax.Array | None = None
-    ):
+    def __init__(self, run: Callable[[jax.Array | None, bool], jax.Array], residual: jax.Array | None = None):
         self._run = run  # (residual, relu) → array
         self._residual = residual
 

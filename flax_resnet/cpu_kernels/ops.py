@@ -64,11 +64,11 @@ def conv_general_dilated(
     return conv(x, kernel, strides[0], padding[0][0])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 5))
 def norm_train(
-    x: jax.Array, residual: jax.Array | None, scale: jax.Array, bias: jax.Array, eps: float, relu: bool
+    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, residual: jax.Array | None, relu: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Batch norm in train mode, then + residual (only with ReLU), then ReLU, in one pass.
+    """Batch norm in train mode, then + residual (only where a ReLU follows), then ReLU, in one pass.
 
     Args:
       x, residual: (N, H, W, C), float32 or bfloat16.
@@ -79,20 +79,65 @@ def norm_train(
     """
     vector = jax.ShapeDtypeStruct(scale.shape, jnp.float32)
     call = _call("resnet_norm_train", [_like(x), vector, vector])
-    return tuple(call(x, _or_empty(residual, x), scale, bias, eps=np.float32(eps), relu=relu))
+    y, mean, var = call(x, _or_empty(residual, x), scale, bias, eps=np.float32(eps), relu=relu)
+    return y, mean, var
 
 
 def _norm_train_forward(
-    x: jax.Array, residual: jax.Array | None, scale: jax.Array, bias: jax.Array, eps: float, relu: bool
+    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, residual: jax.Array | None, relu: bool
 ) -> Any:
-    y, mean, var = norm_train(x, residual, scale, bias, eps, relu)
+    y, mean, var = norm_train(x, scale, bias, eps, residual, relu)
     # without a residual the sign of y follows from x, and y need not be read
-    mask = None if residual is None else y
-    return (y, mean, var), (x, mask, scale, bias, mean, var)
+    return (y, mean, var), (x, None if residual is None else y, scale, bias, mean, var)
 
 
 def _norm_train_backward(eps: float, relu: bool, saved: Any, cotangents: Any) -> Any:
     return _norm_grad(eps, relu, True, saved, *cotangents)
+
+
+norm_train.defvjp(_norm_train_forward, _norm_train_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 7))
+def norm_eval(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    eps: float,
+    residual: jax.Array | None,
+    relu: bool,
+) -> jax.Array:
+    """As `norm_train`, with given statistics; returns y alone."""
+    call = _call("resnet_norm_eval", _like(x))
+    return call(x, _or_empty(residual, x), scale, bias, mean, var, eps=np.float32(eps), relu=relu)
+
+
+def _norm_eval_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    eps: float,
+    residual: jax.Array | None,
+    relu: bool,
+) -> Any:
+    y = norm_eval(x, scale, bias, mean, var, eps, residual, relu)
+    return y, (x, None if residual is None else y, scale, bias, mean, var)
+
+
+def _norm_eval_backward(eps: float, relu: bool, saved: Any, dy: jax.Array) -> Any:
+    scale, mean, var = saved[2], *saved[4:]
+    zeros = jnp.zeros_like(mean)
+    dx, dscale, dbias, dresidual = _norm_grad(eps, relu, False, saved, dy, zeros, zeros)
+    # d/dmean and d/dvar follow from the gradients of bias and scale
+    inverse = jax.lax.rsqrt(var + eps)
+    return dx, dscale, dbias, -dbias * scale * inverse, -0.5 * dscale * scale * inverse**2, dresidual
+
+
+norm_eval.defvjp(_norm_eval_forward, _norm_eval_backward)
 
 
 def _norm_grad(
@@ -105,54 +150,8 @@ def _norm_grad(
         dy, x, _or_empty(mask, x), scale, bias, mean, var, dmean, dvar,
         eps=np.float32(eps), relu=relu, training=training,
     )  # fmt: skip
-    return dx, None if mask is None else dresidual, dscale, dbias
+    return dx, dscale, dbias, None if mask is None else dresidual
 
 
 def _or_empty(array: jax.Array | None, like: jax.Array) -> jax.Array:
     return jnp.zeros(0, like.dtype) if array is None else array
-
-
-norm_train.defvjp(_norm_train_forward, _norm_train_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
-def norm_eval(
-    x: jax.Array,
-    residual: jax.Array | None,
-    scale: jax.Array,
-    bias: jax.Array,
-    mean: jax.Array,
-    var: jax.Array,
-    eps: float,
-    relu: bool,
-) -> jax.Array:
-    """As `norm_train`, with given statistics; returns y alone."""
-    call = _call("resnet_norm_eval", _like(x))
-    return call(x, _or_empty(residual, x), scale, bias, mean, var, eps=np.float32(eps), relu=relu)
-
-
-def _norm_eval_forward(
-    x: jax.Array,
-    residual: jax.Array | None,
-    scale: jax.Array,
-    bias: jax.Array,
-    mean: jax.Array,
-    var: jax.Array,
-    eps: float,
-    relu: bool,
-) -> Any:
-    y = norm_eval(x, residual, scale, bias, mean, var, eps, relu)
-    return y, (x, None if residual is None else y, scale, bias, mean, var)
-
-
-def _norm_eval_backward(eps: float, relu: bool, saved: Any, dy: jax.Array) -> Any:
-    mean, var = saved[-2:]
-    zeros = jnp.zeros_like(mean)
-    gradients = _norm_grad(eps, relu, False, saved, dy, zeros, zeros)
-    # d/dmean and d/dvar follow from the gradients of bias and scale
-    _, _, dscale, dbias = gradients
-    scale, inverse = saved[2], 1 / jnp.sqrt(var + eps)
-    return *gradients, -dbias * scale * inverse, -0.5 * dscale * scale * inverse**2
-
-
-norm_eval.defvjp(_norm_eval_forward, _norm_eval_backward)
