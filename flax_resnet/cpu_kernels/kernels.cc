@@ -195,6 +195,11 @@ Convolution& convolution(Kind kind, const Dims& x, const Dims& w, const Dims& y,
 ffi::Error convolve(Kind kind, const ffi::AnyBuffer& x, const ffi::AnyBuffer& w, const ffi::AnyBuffer& y,
                     int64_t stride, int64_t padding) {
   return Worker::instance().run([&] {
+    for (const auto* b : {&x, &w, &y})
+      if (b->dimensions().size() != 4) throw std::invalid_argument("arrays with four dimensions expected");
+    if (image_dims(x)[0] != image_dims(y)[0] || image_dims(x)[1] != kernel_dims(w)[1] ||
+        image_dims(y)[1] != kernel_dims(w)[0] || type_of(x) != type_of(y))
+      throw std::invalid_argument("a kernel that fits the activations expected");
     auto& c = convolution(kind, image_dims(x), kernel_dims(w), image_dims(y), type_of(x), type_of(w), stride, padding);
     c.src.set_data_handle(x.untyped_data());
     c.dst.set_data_handle(y.untyped_data());
@@ -486,6 +491,19 @@ void norm_backward(const T* dy, const T* x, const T* y, const float* scale, cons
 
 float* floats(const ffi::AnyBuffer& buffer) { return static_cast<float*>(buffer.untyped_data()); }
 
+// Throws unless all `vectors` are float32 and have a value per channel of x, and all `maps` are empty or like x: what
+// is wrong would otherwise be read and written out of bounds.
+void require(const ffi::AnyBuffer& x, std::initializer_list<const ffi::AnyBuffer*> vectors,
+             std::initializer_list<const ffi::AnyBuffer*> maps) {
+  if (x.dimensions().size() == 0 || x.element_count() == 0) throw std::invalid_argument("an empty activation");
+  for (const auto* v : vectors)
+    if (v->element_type() != ffi::F32 || int64_t(v->element_count()) != x.dimensions().back())
+      throw std::invalid_argument("a float32 vector with one value per channel expected");
+  for (const auto* m : maps)
+    if (m->element_type() != x.element_type() || (m->element_count() && m->element_count() != x.element_count()))
+      throw std::invalid_argument("activations of one shape and dtype expected");
+}
+
 // `residual` is empty, of shape (0,), where there is none
 template <class T>
 void forward_of(const ffi::AnyBuffer& x, const ffi::AnyBuffer& residual, const ffi::AnyBuffer& scale,
@@ -502,6 +520,7 @@ ffi::Error norm_train(ffi::AnyBuffer x, ffi::AnyBuffer residual, ffi::AnyBuffer 
                       ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::AnyBuffer> mean, ffi::Result<ffi::AnyBuffer> var,
                       float eps, bool relu) {
   return Worker::instance().run([&] {
+    require(x, {&scale, &bias, &*mean, &*var}, {&residual, &*y});
     (type_of(x) == memory::data_type::f32 ? forward_of<float> : forward_of<bfloat16>)(
         x, residual, scale, bias, *y, floats(*mean), floats(*var), eps, relu, true);
   });
@@ -510,6 +529,7 @@ ffi::Error norm_train(ffi::AnyBuffer x, ffi::AnyBuffer residual, ffi::AnyBuffer 
 ffi::Error norm_eval(ffi::AnyBuffer x, ffi::AnyBuffer residual, ffi::AnyBuffer scale, ffi::AnyBuffer bias,
                      ffi::AnyBuffer mean, ffi::AnyBuffer var, ffi::Result<ffi::AnyBuffer> y, float eps, bool relu) {
   return Worker::instance().run([&] {
+    require(x, {&scale, &bias, &mean, &var}, {&residual, &*y});
     (type_of(x) == memory::data_type::f32 ? forward_of<float> : forward_of<bfloat16>)(
         x, residual, scale, bias, *y, floats(mean), floats(var), eps, relu, false);
   });
@@ -537,6 +557,7 @@ ffi::Error norm_grad(ffi::AnyBuffer dy, ffi::AnyBuffer x, ffi::AnyBuffer y, ffi:
                      ffi::Result<ffi::AnyBuffer> dscale, ffi::Result<ffi::AnyBuffer> dbias, float eps, bool relu,
                      bool training) {
   return Worker::instance().run([&] {
+    require(x, {&scale, &bias, &mean, &var, &dmean, &dvar, &*dscale, &*dbias}, {&dy, &y, &*dx, &*dresidual});
     (type_of(x) == memory::data_type::f32 ? backward_of<float> : backward_of<bfloat16>)(
         dy, x, y, scale, bias, mean, var, dmean, dvar, *dx, *dresidual, *dscale, *dbias, eps, relu, training);
   });

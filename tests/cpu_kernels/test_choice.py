@@ -48,7 +48,7 @@ def test_a_network_gives_the_same_loss_gradients_and_statistics(precision: str, 
 
 
 def test_float64_and_several_devices_are_left_to_xla(monkeypatch: pytest.MonkeyPatch):
-    assert "resnet_" not in calls("resnet20", "f64", "auto")[0]
+    assert cpu_kernels.choose("auto", "f64") == (False, "XLA's, in float64")
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert cpu_kernels.choose("auto", "f32")[0] is False
 
@@ -94,7 +94,7 @@ def test_a_compiler_that_fails_is_told_and_leaves_nothing(monkeypatch: pytest.Mo
 def test_modules_that_follow_no_plan_still_see_the_array():
     """Batch norm's result is an array to whatever isn't a sum or a ReLU."""
     model = nnx.merge(*_with_state("resnet20")).layer1[0]
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 16)), jnp.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 2)), jnp.float32)
     waiting = model.bn1(x)
     assert waiting.shape == x.shape
     np.testing.assert_allclose(jnp.asarray(waiting).mean((0, 1, 2)), 0, atol=1e-6)

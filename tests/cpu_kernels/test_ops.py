@@ -143,13 +143,13 @@ def test_norm_in_eval_mode(mode: str, dtype: str):
 
 def test_a_large_mean_costs_no_digits_of_the_variance():
     x = jnp.asarray(np.random.default_rng(0).normal(1e4, 1, (8, 16, 16, 16)), jnp.float32)
-    _, _, var = ops.norm_train(x, jnp.ones(16), jnp.zeros(16), EPS, None, False)
+    _, _, var = ops.norm_train(x, jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), EPS, None, False)
     np.testing.assert_allclose(var, np.asarray(x, np.float64).var((0, 1, 2)), rtol=1e-5)
 
 
 def test_nan_and_infinity_pass():
     x = jnp.ones((2, 4, 4, 16)).at[0, 0, 0, 3].set(jnp.nan)
     for dtype in DTYPES:
-        y, mean, _ = ops.norm_train(x.astype(dtype), jnp.ones(16), jnp.zeros(16), EPS, None, True)
+        y, mean, _ = ops.norm_train(x.astype(dtype), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), EPS, None, True)
         assert np.isnan(np.asarray(y, np.float32)[..., 3]).all()
         assert np.isnan(np.asarray(mean)).sum() == 1

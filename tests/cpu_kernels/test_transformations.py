@@ -19,7 +19,7 @@ W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 16, 16)), jnp.float3
 
 
 def loss(x: jax.Array, w: jax.Array) -> jax.Array:
-    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1), jnp.ones(16), jnp.zeros(16), 1e-5, x, True)
+    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, x, True)
     return jnp.sum(jnp.square(y))
 
 
@@ -45,6 +45,15 @@ def test_other_dtypes_are_refused():
         jax.block_until_ready(ops.conv(X[0].astype(jnp.float16), W, 1, 1))
 
 
+def test_arrays_that_do_not_fit_are_refused():
+    with pytest.raises(Exception, match="one value per channel"):
+        jax.block_until_ready(ops.norm_train(X[0], jnp.ones(2, jnp.float32), jnp.zeros(2, jnp.float32), 1e-5, None, True))
+    with pytest.raises(Exception, match="one shape and dtype"):
+        jax.block_until_ready(ops.norm_train(X[0], jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, X[0, :1], True))
+    with pytest.raises(Exception, match="fits the activations"):
+        jax.block_until_ready(ops.conv(X[0], W[:, :, :8], 1, 1))
+
+
 def test_calls_from_many_threads_do_not_disturb_each_other():
     step = jax.jit(jax.grad(loss, (0, 1)))
     wanted = [jax.device_get(step(x, W)) for x in X]
@@ -65,7 +74,7 @@ assert not choose("auto", "f32")[0]  # XLA splits a batch, and can't split these
 x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 16)), jnp.float32)
 w = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 16, 16)), jnp.float32)
 def loss(x, w):
-    return jnp.sum(ops.norm_train(ops.conv(x, w, 1, 1), jnp.ones(16), jnp.zeros(16), 1e-5, x, True)[0] ** 2)
+    return jnp.sum(ops.norm_train(ops.conv(x, w, 1, 1), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, x, True)[0] ** 2)
 step = jax.jit(jax.grad(loss, (0, 1)))
 wanted = step(x, w)
 mesh = Mesh(np.array(jax.devices()), ("data",))
