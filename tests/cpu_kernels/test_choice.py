@@ -31,7 +31,7 @@ def calls(arch: str, precision: str, setting: str) -> tuple[str, Any]:
     return str(jax.make_jaxpr(loss)(*arguments)), jax.jit(loss)(*arguments)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 0.02), ("bf16", 0.5)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 1e-3), ("bf16", 0.2)])
 def test_a_network_gives_the_same_loss_gradients_and_statistics(precision: str, tolerance: float):
     program, native = calls("resnet20", precision, "auto")
     plain_program, plain = calls("resnet20", precision, "xla")
@@ -40,11 +40,11 @@ def test_a_network_gives_the_same_loss_gradients_and_statistics(precision: str, 
     assert "conv_general_dilated" not in program
     assert "resnet_" not in plain_program
 
-    def close(a: jax.Array, b: jax.Array) -> None:
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+    def joined(tree: Any) -> np.ndarray:  # single tensors of a deep, thin bfloat16 network are noise
+        return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)])
 
-    jax.tree.map(close, native, plain)
+    a, b = joined(native), joined(plain)
+    assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
 
 
 def test_float64_and_several_devices_are_left_to_xla(monkeypatch: pytest.MonkeyPatch):

@@ -150,6 +150,8 @@ def test_a_large_mean_costs_no_digits_of_the_variance():
 def test_nan_and_infinity_pass():
     x = jnp.ones((2, 4, 4, 16)).at[0, 0, 0, 3].set(jnp.nan)
     for dtype in DTYPES:
-        y, mean, _ = ops.norm_train(x.astype(dtype), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), EPS, None, True)
+        y, mean, _ = ops.norm_train(
+            x.astype(dtype), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), EPS, None, True
+        )
         assert np.isnan(np.asarray(y, np.float32)[..., 3]).all()
         assert np.isnan(np.asarray(mean)).sum() == 1

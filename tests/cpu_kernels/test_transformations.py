@@ -19,7 +19,9 @@ W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 16, 16)), jnp.float3
 
 
 def loss(x: jax.Array, w: jax.Array) -> jax.Array:
-    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, x, True)
+    y, _, _ = ops.norm_train(
+        ops.conv(x, w, 1, 1), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, x, True
+    )
     return jnp.sum(jnp.square(y))
 
 
@@ -47,9 +49,13 @@ def test_other_dtypes_are_refused():
 
 def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(Exception, match="one value per channel"):
-        jax.block_until_ready(ops.norm_train(X[0], jnp.ones(2, jnp.float32), jnp.zeros(2, jnp.float32), 1e-5, None, True))
+        jax.block_until_ready(
+            ops.norm_train(X[0], jnp.ones(2, jnp.float32), jnp.zeros(2, jnp.float32), 1e-5, None, True)
+        )
     with pytest.raises(Exception, match="one shape and dtype"):
-        jax.block_until_ready(ops.norm_train(X[0], jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, X[0, :1], True))
+        jax.block_until_ready(
+            ops.norm_train(X[0], jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, X[0, :1], True)
+        )
     with pytest.raises(Exception, match="fits the activations"):
         jax.block_until_ready(ops.conv(X[0], W[:, :, :8], 1, 1))
 
