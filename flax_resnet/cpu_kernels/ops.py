@@ -129,7 +129,7 @@ def _norm_eval_forward(
 
 
 def _norm_eval_backward(eps: float, relu: bool, saved: Any, dy: jax.Array) -> Any:
-    scale, mean, var = saved[2], *saved[4:]
+    _, _, scale, _, mean, var = saved
     zeros = jnp.zeros_like(mean)
     dx, dscale, dbias, dresidual = _norm_grad(eps, relu, False, saved, dy, zeros, zeros)
     # d/dmean and d/dvar follow from the gradients of bias and scale
