@@ -80,7 +80,8 @@ assert not choose("auto", "f32")[0]  # XLA splits a batch, and can't split these
 x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 16)), jnp.float32)
 w = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 16, 16)), jnp.float32)
 def loss(x, w):
-    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, x, True)
+    scale, bias = jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32)
+    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1), scale, bias, 1e-5, x, True)
     return jnp.sum(y ** 2)
 step = jax.jit(jax.grad(loss, (0, 1)))
 wanted = step(x, w)
