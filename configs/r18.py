@@ -33,6 +33,7 @@ def default() -> ConfigDict:
     config.engine = "jax"  # jax | torch: who computes; nothing else depends on it
     config.seed = 0  # draws the initial weights and every epoch's plan
     config.precision = "f32"  # bf16 (parameters, statistics and loss stay f32) | f32 (no TF32) | f64
+    config.cpu_kernels = "auto"  # JAX on a CPU: auto (native code where it can be built) | xla
     config.epochs = 200  # passes over the training images
     config.batch_size = 128  # images per step; an epoch is ⌊N / batch_size⌋ full batches
     # steps between two looks at progress, checkpoints and Ctrl-C; JAX runs them in one program, by a loop

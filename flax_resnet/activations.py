@@ -9,14 +9,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from flax_resnet.cpu_kernels.layers import Normalised
+
+
+def relu(x: jax.Array | Normalised) -> jax.Array:
+    """Return max(x, 0), whose derivative at 0 is 0."""
+    return x.relu() if isinstance(x, Normalised) else _relu(x)
+
 
 @jax.custom_jvp
-def relu(x: jax.Array) -> jax.Array:
-    """Return max(x, 0), whose derivative at 0 is 0."""
+def _relu(x: jax.Array) -> jax.Array:
     return jnp.maximum(x, 0)
 
 
-@relu.defjvp
+@_relu.defjvp
 def _jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    y = jax.lax.optimization_barrier(relu(*primals))  # or XLA makes it again from what it came from
+    y = jax.lax.optimization_barrier(_relu(*primals))  # or XLA makes it again from what it came from
     return y, jnp.where(y > 0, *tangents, 0)

@@ -7,11 +7,15 @@ digits when the mean is large.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flax_resnet.cpu_kernels import ops
+from flax_resnet.cpu_kernels.layers import Normalised
 from flax_resnet.normalise import normalise
 
 
@@ -32,6 +36,7 @@ class BatchNorm(nnx.Module):
         momentum: float = 0.1,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike = jnp.float32,
+        cpu_kernels: bool = False,
     ):
         self.scale = nnx.Param(jnp.ones(num_features, param_dtype))
         self.bias = nnx.Param(jnp.zeros(num_features, param_dtype))
@@ -41,6 +46,7 @@ class BatchNorm(nnx.Module):
         self.momentum = momentum
         self.dtype = dtype
         self.param_dtype = param_dtype
+        self.cpu_kernels = cpu_kernels
         self.use_running_average = False  # the name that nnx.Module.train() and .eval() set
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -50,15 +56,33 @@ class BatchNorm(nnx.Module):
           ValueError: in train mode with one value per channel, whose variance says nothing.
         """
         x = x.astype(self.dtype)
+        scale, bias = self.scale[...], self.bias[...]
+        mean, var = self.mean[...], self.var[...]
         if self.use_running_average:
-            mean, var = self.mean[...], self.var[...]
+            if self.cpu_kernels:
+                return cast(
+                    jax.Array,  # which it is to all who use it
+                    Normalised(lambda *then: ops.norm_eval(x, scale, bias, mean, var, self.eps, *then)),
+                )
             wide = x.astype(self.param_dtype)
-            y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * self.scale[...]) + self.bias[...]
+            y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
             return y.astype(self.dtype)
         n = x.size // x.shape[-1]
         if n == 1:
             raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
-        y, mean, var = normalise(x, self.scale[...], self.bias[...], self.eps)
-        self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean
-        self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * var * (n / (n - 1))
+        running = mean, var
+
+        def update(mean: jax.Array, var: jax.Array) -> None:  # from what it was: it may be called again
+            self.mean[...] = (1 - self.momentum) * running[0] + self.momentum * mean
+            self.var[...] = (1 - self.momentum) * running[1] + self.momentum * var * (n / (n - 1))
+
+        def native(*then: Any) -> jax.Array:
+            y, *statistics = ops.norm_train(x, scale, bias, self.eps, *then)
+            update(*statistics)
+            return y
+
+        if self.cpu_kernels:
+            return cast(jax.Array, Normalised(native))
+        y, *statistics = normalise(x, scale, bias, self.eps)
+        update(*statistics)
         return y

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from flax_resnet.activations import relu
 from flax_resnet.batch_norm import BatchNorm
+from flax_resnet.cpu_kernels.layers import CONV
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
 # PyTorch's default for weights, uniform in ±1/√fan_in. A training run draws all of them in
@@ -24,17 +25,18 @@ class ReLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return max(x, 0)."""
-        return jax.nn.relu(x)
+        return relu(x)
 
 
 class Layers:
     """Makes the layers of one network, all with the same dtypes.
 
-    `dtype` is what convolutions compute in, `param_dtype` what parameters and statistics are kept in.
+    `dtype` is what convolutions compute in, `param_dtype` what parameters and statistics are kept in;
+    `cpu_kernels` puts native code in place of `lax.conv_general_dilated` and of batch norm's arithmetic.
     """
 
-    def __init__(self, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.dtype, self.param_dtype, self.rngs = dtype, param_dtype, rngs
+    def __init__(self, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs, cpu_kernels: bool):
+        self.dtype, self.param_dtype, self.rngs, self.cpu_kernels = dtype, param_dtype, rngs, cpu_kernels
         # Without it, float32 convolutions on an accelerator run in TF32 or bfloat16.
         self.precision = None if dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
 
@@ -52,11 +54,14 @@ class Layers:
             precision=self.precision,
             kernel_init=kernel_init,
             rngs=self.rngs,
+            **(CONV if self.cpu_kernels else {}),
         )
 
     def norm(self, features: int) -> BatchNorm:
         """A batch norm over the channels."""
-        return BatchNorm(features, dtype=self.dtype, param_dtype=self.param_dtype)
+        return BatchNorm(
+            features, dtype=self.dtype, param_dtype=self.param_dtype, cpu_kernels=self.cpu_kernels
+        )
 
     def linear(self, inputs: int, outputs: int) -> nnx.Linear:
         """A fully connected layer; PyTorch draws its bias like its weight, and so does the recipe."""
@@ -150,8 +155,9 @@ class ResNet(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        cpu_kernels: bool = False,
     ):
-        layers = Layers(dtype, param_dtype, rngs)
+        layers = Layers(dtype, param_dtype, rngs, cpu_kernels)
         block, depths, _, shortcut = description.architecture
         stem = STEMS[description.stem]
         channels = description.width

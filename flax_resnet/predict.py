@@ -11,6 +11,7 @@ import numpy as np
 
 from flax_resnet.checkpoint import SUFFIX, read
 from flax_resnet.compilation_cache import keep_programs
+from flax_resnet.cpu_kernels import choose
 from flax_resnet.devices import DataMesh
 from flax_resnet.steps import make_eval_step
 from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
@@ -26,11 +27,13 @@ def set_up(precision: str) -> None:
     keep_programs()
 
 
-def runtime() -> str:
-    """Library versions and device, for the log."""
+def runtime(precision: str, cpu_kernels: str = "auto") -> str:
+    """Library versions, device, and whose convolutions run there, for the log."""
     count, device = jax.device_count(), jax.devices()[0]
+    _, kernels = choose(cpu_kernels, precision)
     where = device.platform if count == 1 else f"{count} × {device.platform}"
-    return f"JAX {jax.__version__}, Flax {flax.__version__} on {where} ({device.device_kind})"
+    versions = f"JAX {jax.__version__}, Flax {flax.__version__}"
+    return f"{versions} on {where} ({device.device_kind}), kernels: {kernels}"
 
 
 def device_table(description: ModelDescription, precision: str) -> jax.Array:
@@ -69,7 +72,7 @@ class Predictor:
         precision: str,
         batch_size: int,
     ):
-        self.runtime = runtime()
+        self.runtime = runtime(precision)
         self._mesh = DataMesh()
         self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.whole)
         self._table = jax.device_put(device_table(description, precision), self._mesh.whole)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 
@@ -34,7 +35,7 @@ def record_calls(model: nnx.Module) -> Iterator[list[Call]]:
     def wrap(original: Any) -> Any:
         def recorded(self: nnx.Module, x: jax.Array) -> jax.Array:
             output = original(self, x)
-            calls.append(Call(paths[id(self)], self, x, output))
+            calls.append(Call(paths[id(self)], self, jnp.asarray(x), jnp.asarray(output)))
             return output
 
         return recorded

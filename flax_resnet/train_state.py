@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flax_resnet.cpu_kernels import choose
 from flax_resnet.model import ResNet
 from flax_resnet.naming import dotted, leaves, nest, to_flax_layout, torch_key, torch_shape
 from recipe import bijection, initial_weights
@@ -34,14 +35,19 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def abstract_model(description: ModelDescription, precision: str) -> tuple[Any, Tree, Tree]:
+def abstract_model(
+    description: ModelDescription, precision: str, cpu_kernels: str = "auto"
+) -> tuple[Any, Tree, Tree]:
     """Return the model's `nnx.GraphDef` and the shapes of its parameters and statistics.
 
-    Nothing is allocated: the leaves are `jax.ShapeDtypeStruct`.
+    `cpu_kernels` is config.cpu_kernels. Nothing is allocated: the leaves are `jax.ShapeDtypeStruct`.
     """
     dtype, param_dtype = DTYPES[precision]
+    native, _ = choose(cpu_kernels, precision)
     model = nnx.eval_shape(
-        lambda: ResNet(description, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
+        lambda: ResNet(
+            description, dtype=dtype, param_dtype=param_dtype, cpu_kernels=native, rngs=nnx.Rngs(0)
+        )
     )
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)

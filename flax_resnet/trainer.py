@@ -38,10 +38,10 @@ class Trainer:
         set_up(config.precision)
         self._mesh = DataMesh()
         self._mesh.check(config.batch_size)
-        self.runtime = runtime()
+        self.runtime = runtime(config.precision, config.cpu_kernels)
         self.checkpoint_suffix = SUFFIX
         self.on_cpu = jax.default_backend() == "cpu"
-        graphdef, params, batch_stats = abstract_model(description, config.precision)
+        graphdef, params, batch_stats = abstract_model(description, config.precision, config.cpu_kernels)
         optimizer = make_optimizer(config.optimizer, schedule)
         self.state = self._on_devices(initial_state(config.seed, params, batch_stats, optimizer))
         self.step = 0

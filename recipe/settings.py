@@ -15,6 +15,7 @@ from recipe.errors import UserError, choice
 CHOICES = {
     "engine": ("jax", "torch"),
     "precision": ("bf16", "f32", "f64"),
+    "cpu_kernels": ("auto", "xla"),
     "data.name": NAMES,
     "data.fallback": ("digits", "none"),
     "augment.pad_mode": ("zero", "reflect"),
@@ -40,7 +41,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "log.seconds": (0, float("inf")),
 }
 # Fields that may differ when a run goes on: who computes, where the data lies, what is logged.
-FREE = ("engine", "steps_per_dispatch", "data.dir", "data.download", "data.fallback", "checkpoint.", "log.")
+FREE = (
+    "engine", "cpu_kernels", "steps_per_dispatch", "data.dir", "data.download", "data.fallback",
+    "checkpoint.", "log.",
+)  # fmt: skip
 
 
 def fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

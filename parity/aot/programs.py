@@ -40,7 +40,7 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
     config.batch_size, config.precision = batch_size, precision
     mesh = DataMesh(target.devices)
     schedule = make_schedule(config, EXAMPLES // batch_size)
-    graphdef, params, batch_stats = abstract_model(describe(config), precision)
+    graphdef, params, batch_stats = abstract_model(describe(config), precision, "xla")
     optimizer = make_optimizer(config.optimizer, schedule)
     count: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state: Any = TrainState(count, params, batch_stats, jax.eval_shape(optimizer.init, params))
@@ -67,7 +67,7 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
 def eval_step(target: Target, *, batch_size: int, precision: str) -> Compiled:
     """Compile the evaluation step for `batch_size` images over all devices of a target."""
     mesh = DataMesh(target.devices)
-    graphdef, params, batch_stats = abstract_model(describe(r18.get_config()), precision)
+    graphdef, params, batch_stats = abstract_model(describe(r18.get_config()), precision, "xla")
     table = jax.ShapeDtypeStruct((256, 3), DTYPES[precision][1], sharding=mesh.whole)
     images = jax.ShapeDtypeStruct((batch_size, 32, 32, 3), jnp.uint8, sharding=mesh.batch)
     variables = _on((params, batch_stats), mesh.state((params, batch_stats)))

@@ -1,0 +1,114 @@
+"""Compiles kernels.cc for this machine, once, and makes it known to XLA."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+
+SOURCE = Path(__file__).with_name("kernels.cc")
+TARGETS = (
+    "resnet_conv_forward", "resnet_conv_input_grad", "resnet_conv_weight_grad",
+    "resnet_norm_train", "resnet_norm_eval", "resnet_norm_grad",
+)  # fmt: skip
+FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno",
+    "-DNDEBUG", "-fPIC", "-shared",
+)  # fmt: skip
+
+
+class Unavailable(Exception):
+    """Why there are no native kernels here, in a few words."""
+
+
+@functools.cache
+def load() -> str:
+    """Build the library if need be, load it and register its functions with XLA; "" or why it can't be had.
+
+    Once per process; later calls return the same answer.
+    """
+    try:
+        library = ctypes.CDLL(str(build()))
+        for name in TARGETS:
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    except Unavailable as why:
+        return str(why)
+    except (OSError, AttributeError) as error:
+        return f"the library doesn't load: {error}"
+    return ""
+
+
+def build(extra_flags: tuple[str, ...] = ()) -> Path:
+    """Return the path of the compiled library, from the cache or compiled now (about 10 s).
+
+    Args:
+      extra_flags: for the compiler, such as a sanitizer's.
+
+    Raises:
+      Unavailable: off x86-64 Linux, without oneDNN or a C++ compiler, or when compiling fails.
+    """
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise Unavailable(f"no kernels for {platform.system()} on {platform.machine()}")
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if not compiler:
+        raise Unavailable("no C++ compiler (g++)")
+    headers, library = onednn()
+    command = [
+        compiler, *FLAGS, *extra_flags, f"-I{headers}", f"-I{jax.ffi.include_dir()}",
+        str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}",
+    ]  # fmt: skip
+    target = cache_folder() / f"kernels-{fingerprint(command)}.so"
+    if target.exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # another process may do the same at the same time: each renames its own whole file
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            output = Path(folder) / target.name
+            done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
+            if done.returncode:
+                lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
+                raise Unavailable(f"{compiler} fails: {lines[0]}")
+            output.rename(target)
+    except OSError as error:
+        raise Unavailable(f"can't write to {target.parent}: {error.strerror}") from error
+    return target
+
+
+def onednn() -> tuple[Path, Path]:
+    """The folder of oneDNN's headers and its library, from the wheels in requirements.txt."""
+    found: dict[str, Path] = {}
+    for package, name in (("onednn-devel-cpu-gomp", "dnnl.hpp"), ("onednn-cpu-gomp", "libdnnl.so.3")):
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            raise Unavailable(f"the package {package} is not installed") from None
+        paths = [Path(str(file.locate())).resolve() for file in files if file.name == name]
+        if not paths or not paths[0].exists():
+            raise Unavailable(f"the package {package} has no {name}")
+        found[name] = min(paths, key=lambda path: len(path.parts))
+    # the library by the name that the loader looks for, which may be a link
+    return found["dnnl.hpp"].parent, found["libdnnl.so.3"]
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax_resnet"
+
+
+def fingerprint(command: list[str]) -> str:
+    """What the library depends on: the source, the command, versions, and the processor it is tuned for."""
+    version = subprocess.run([command[0], "--version"], capture_output=True, text=True).stdout
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    processor = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    parts = [SOURCE.read_text(encoding="utf-8"), " ".join(command), version, processor, jax.__version__]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
