@@ -224,7 +224,7 @@ def test_batch_norm_refuses_one_value_per_channel():
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
-    graphdef, params, batch_stats = abstract_model(description(), "bf16")
+    graphdef, params, batch_stats = abstract_model(description(), "bf16", "xla")
     assert {leaf.dtype for tree in (params, batch_stats) for _, leaf in leaves(tree)} == {
         jnp.dtype("float32")
     }
