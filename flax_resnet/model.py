@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from flax_resnet.activations import relu
 from flax_resnet.batch_norm import BatchNorm
-from flax_resnet.cpu_kernels.layers import CONV
+from flax_resnet.cpu_kernels.layers import CONV, Normalised
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
 # PyTorch's default for weights, uniform in ±1/√fan_in. A training run draws all of them in
@@ -25,7 +25,8 @@ class ReLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return max(x, 0)."""
-        return relu(x)
+        # its gradient needs x, which is a batch norm's; another ReLU is after a sum: activations.py
+        return x.relu() if isinstance(x, Normalised) else jax.nn.relu(x)
 
 
 class Layers:

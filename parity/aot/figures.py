@@ -16,7 +16,7 @@ class Figures(NamedTuple):
     bytes_per_image: float
     memory: int  # bytes: arguments, results and temporary arrays; donated ones once
     temporary: int  # bytes of these that live only within a step
-    collectives: dict[str, int]
+    collectives: dict[str, list[int]]  # how many of each, and their bytes
     transposes: int  # of four-dimensional arrays
     convolutions: int
     f32_convolutions: int  # with at least one operand in float32
@@ -42,7 +42,7 @@ def figures(program: Compiled, images: int, *, count_launches: bool) -> Figures:
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes,
         temporary=memory.temp_size_in_bytes,
-        collectives=module.collectives(),
+        collectives={name: list(of) for name, of in module.collectives().items()},
         transposes=len(list(module.transposes())),
         convolutions=len(convolutions),
         f32_convolutions=sum(any(s.startswith("f32") for s in shapes) for _, shapes in convolutions),

@@ -125,10 +125,21 @@ class Module(NamedTuple):
                 if four and i.op == "copy" and _order(i.shape) != _order(body[i.operands[0]].shape):
                     yield i
 
-    def collectives(self) -> dict[str, int]:
-        """How many of each collective operation there are."""
-        names = [i.op.removesuffix("-start") for body in self.computations.values() for i in body.values()]
-        return {name: names.count(name) for name in COLLECTIVES if name in names}
+    def collectives(self) -> dict[str, tuple[int, int]]:
+        """How many of each collective operation there are, and the bytes of their operands on a device.
+
+        One that is split into a start, steps and an end, as a TPU's are, has the same channel in all of them.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        for body in self.computations.values():
+            for i in body.values():
+                name = i.op.removesuffix("-start")
+                if name in COLLECTIVES:
+                    channel = re.search(r"channel_id=(\d+)", i.attributes)
+                    size = sum(body[operand].size for operand in i.operands)
+                    found.setdefault(channel[1] if channel else i.name, (name, size))
+        sizes = {name: [size for n, size in found.values() if n == name] for name in COLLECTIVES}
+        return {name: (len(of), sum(of)) for name, of in sizes.items() if of}
 
     def _traffic(self, instruction: Instruction, body: Computation) -> tuple[int, int]:
         sizes = [body[name].size for name in instruction.operands]

@@ -1,4 +1,4 @@
-"""The product's own steps, compiled for a target from shapes alone."""
+"""The product's own steps, lowered for a target from shapes alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.stages import Compiled
+from jax.stages import Lowered
 
 from configs import r18
 from flax_resnet.devices import DataMesh
@@ -27,14 +27,14 @@ def describe(config: Any) -> ModelDescription:
     return settings.describe(config, CLASS_NAMES, (0.0,) * 3, (1.0,) * 3)
 
 
-def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 1) -> Compiled:
-    """Compile the trainer's program: `steps` planned steps with augmentation, the state donated.
+def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 1) -> Lowered:
+    """Lower the trainer's program: `steps` planned steps with augmentation, the state donated.
 
     Args:
-      target: what to compile for; the batch is split over its devices.
+      target: what it is for; the batch is split over its devices.
       batch_size: images per step, over all devices.
       precision: config.precision.
-      steps: how many run per dispatch; 1 is compiled without a loop.
+      steps: how many run per dispatch; 1 has no loop.
     """
     config = r18.get_config()
     config.batch_size, config.precision = batch_size, precision
@@ -61,17 +61,17 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
     )
     state = _on(state, mesh.state(state))
     sums, data = (_on(tree, jax.tree.map(lambda _: mesh.whole, tree)) for tree in (sums, data))
-    return _compile(program.trace(state, sums, data, epoch, count=steps), target)
+    return _lower(program.trace(state, sums, data, epoch, count=steps), target)
 
 
-def eval_step(target: Target, *, batch_size: int, precision: str) -> Compiled:
-    """Compile the evaluation step for `batch_size` images over all devices of a target."""
+def eval_step(target: Target, *, batch_size: int, precision: str) -> Lowered:
+    """Lower the evaluation step for `batch_size` images over all devices of a target."""
     mesh = DataMesh(target.devices)
     graphdef, params, batch_stats = abstract_model(describe(r18.get_config()), precision, "xla")
     table = jax.ShapeDtypeStruct((256, 3), DTYPES[precision][1], sharding=mesh.whole)
     images = jax.ShapeDtypeStruct((batch_size, 32, 32, 3), jnp.uint8, sharding=mesh.batch)
     variables = _on((params, batch_stats), mesh.state((params, batch_stats)))
-    return _compile(make_eval_step(graphdef).trace(*variables, images, table), target)
+    return _lower(make_eval_step(graphdef).trace(*variables, images, table), target)
 
 
 def _on(tree: Any, shardings: Any) -> Any:
@@ -80,6 +80,5 @@ def _on(tree: Any, shardings: Any) -> Any:
     )
 
 
-def _compile(traced: Any, target: Target) -> Compiled:
-    lowered = traced.lower(lowering_platforms=(target.platform,))
-    return lowered.compile(compiler_options=target.options)
+def _lower(traced: Any, target: Target) -> Lowered:
+    return traced.lower(lowering_platforms=(target.platform,))

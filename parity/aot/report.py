@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from parity.aot.figures import Figures
+from parity.aot.rows import Row
 
 MINIMUM = 18.6  # MB per image: activations in bf16, each fused launch reading and writing once
-
-
-class Row(NamedTuple):
-    """One compiled program."""
-
-    target: str
-    platform: str
-    step: str  # train | eval
-    batch_size: int
-    precision: str
-    figures: Figures
 
 
 INTRODUCTION = """# Accelerators
@@ -44,6 +32,7 @@ How it is counted (`parity/aot/hlo.py`; `tests/parity/test_aot.py` has small mod
 - **Memory** is arguments, results and temporary arrays of one device, donated ones once; the dataset
   (154 MB) is one of the arguments.
 - **Transposes** are those that move a four-dimensional array to another order in memory, kernels included.
+- **Collectives**, with the bytes that one chip brings into them.
 - **f32 convolutions** have a float32 operand.
 """
 
@@ -57,15 +46,35 @@ REASONS = """
   convolution keeps anyway.
 - On a GPU the kernels live in the order OHWI, which cuDNN wants (`flax_resnet/devices.py`): no transposition
   of any kernel, and an update in place.
-- What is left above the least: the gradients that meet at the blocks of 32×32 pixels are added in a launch of
-  their own, and read again by the reduction after it.
-- No XLA flag is set: none was tried.
+- The two sums are one sum of complex numbers. XLA:GPU decides whether to join a reduction with the launch
+  that makes its operand by how long it thinks that both take. In a reduction of two arrays (dy and dy·x̂) it
+  counts what both are made of twice, and of arrays that are larger than the cache of 50 MB the second time
+  costs as much as the first: at batch 512 the gradients that meet at a block of 32×32 pixels were written in
+  a launch of their own, and read again (20.46 MB per image and 290 launches then). On a TPU both forms
+  become the same program.
+- The ReLU inside a block is `jax.nn.relu`, whose gradient needs a batch norm's result and so nothing that is
+  not read anyway; with the block's last ReLU in its place it would be 21.06 MB.
+- XLA flags: none is set. Tried, with the train step at batch 512 in bf16: `xla_gpu_enable_command_buffer`
+  (nothing, and everything; whether launches become CUDA graphs shows only when a program runs),
+  `xla_gpu_force_conv_nhwc`, `xla_gpu_cudnn_gemm_fusion_level=3`, `xla_gpu_enable_latency_hiding_scheduler`,
+  `xla_gpu_experimental_enable_fusion_autotuner`, `xla_gpu_experimental_enable_fusion_block_level_rewriter`,
+  `xla_gpu_unsupported_enable_triton_multi_output_fusion`, `xla_gpu_experimental_enable_tiling_propagation`,
+  and `xla_allow_excess_precision=false`: the same 286 launches and 19.95 MB.
+  `xla_gpu_copy_insertion_use_region_analysis`: two copies of a number less, which isn't worth an experimental
+  flag. `xla_gpu_enable_triton_gemm=false`: 287 and 19.97 MB.
+  `xla_gpu_experimental_enable_triton_heroless_priority_fusion`: 593 and 31.75 MB.
+- On a TPU the transposes left are of the dataset, of the crop's indices and of the images, none around
+  another convolution; the linear layer's products are convolutions there too. On four chips the kernels'
+  gradients are added up in one all-reduce, in bf16 (the convolutions' own results); the other collectives
+  are batch norm's sums and the metrics.
 """
 
 
-def render(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
-    """The whole page."""
+def render(rows: Sequence[Row], missing: Sequence[str], versions: Mapping[str, str]) -> str:
+    """The whole page; `missing` names the programs that were not compiled."""
     command = "Made by `make aot` with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".\n"
+    if missing:
+        command += "\nNot compiled for this page: " + "; ".join(missing) + ".\n"
     return INTRODUCTION + command + _gpu(rows) + _tpu(rows) + COUNTING + REASONS
 
 
@@ -90,7 +99,7 @@ def _gpu(rows: Sequence[Row]) -> str:
 
 
 def _tpu(rows: Sequence[Row]) -> str:
-    heads = "target", "step", "batch", "precision", "memory, GB", "collectives", "convolutions", "of them f32"
+    heads = "target", "step", "batch", "precision", "memory, GB", "collectives", "transposes"
     table = [
         (
             row.target,
@@ -98,17 +107,19 @@ def _tpu(rows: Sequence[Row]) -> str:
             row.batch_size,
             row.precision,
             f"{row.figures.memory / 1e9:.2f}",
-            ", ".join(f"{n} {name}" for name, n in row.figures.collectives.items()) or "none",
+            ", ".join(
+                f"{n} {name} ({size / 1e6:.2f} MB)" for name, (n, size) in row.figures.collectives.items()
+            )
+            or "none",
+            row.figures.transposes,
             row.figures.convolutions,
             row.figures.f32_convolutions,
         )
         for row in rows
         if row.platform == "tpu"
     ]
-    if not table:
-        return "\n## TPU v5e\n\nNot compiled for this page.\n"
     note = "The batch is that of all chips; the rest is per chip.\n\n"
-    return "\n## TPU v5e (16 GB a chip)\n\n" + note + _table(heads, table)
+    return "\n## TPU v5e (16 GB a chip)\n\n" + note + _table((*heads, "convolutions", "of them f32"), table)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -46,11 +46,14 @@ def v5e(chips: int) -> Target:
     """Some of the chips of a TPU v5e slice of 2×2.
 
     Raises:
-      UserError: if libtpu is not installed.
+      UserError: if libtpu is not installed, or another process uses it.
     """
     if not _has("libtpu"):
         raise UserError("libtpu is not installed here; `make aot` uses an environment with it")
-    devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices[:chips]
+    try:
+        devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices[:chips]
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(f"libtpu gives no topology: {error}") from error
     return Target(f"TPU v5e, {chips} chip{'s' * (chips > 1)}", "tpu", devices, {})
 
 
