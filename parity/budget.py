@@ -6,10 +6,11 @@ Algorithms, section 3.1), on either side, so the two differ by at most C = 2 tim
 not a calibration.
 
 Everything else: several layers, float32, bfloat16. PyTorch in the lower precision is compared with PyTorch
-in float64 on `PERTURBATIONS` inputs, each perturbed by up to half a float32 unit. The largest error is what
-rounding does to this network with these weights on such inputs; a correct implementation rounds in other
-places and is off by a few times that, at most K times. In float64 the same roundings are smaller by the ratio
-of the units. bfloat16 is compared in norms, since single elements of a deep bfloat16 network are noise.
+in float64 on `PERTURBATIONS` inputs, each perturbed by up to half a unit of the lower precision. The
+largest error is what rounding does to this network with these weights on such inputs; a correct
+implementation rounds in other places and is off by a few times that, at most K times. In float64 the same
+roundings are smaller by the ratio of the units. bfloat16 is compared in norms, since single elements of a
+deep bfloat16 network are noise.
 
 Gradients jump where rounding turns a decision; parity/decisions.py says how float32 budgets know of it.
 
@@ -27,7 +28,7 @@ import numpy as np
 C = 2.0
 K = 8.0  # see docs/parity.md for the calibration
 PERTURBATIONS = 8
-UNIT = {"f32": float(np.finfo(np.float32).eps), "f64": float(np.finfo(np.float64).eps)}
+UNIT = {"bf16": 2.0**-7, "f32": float(np.finfo(np.float32).eps), "f64": float(np.finfo(np.float64).eps)}
 
 Arrays = Mapping[str, np.ndarray]
 Reference = Callable[[np.ndarray, str], Arrays]  # (float64 inputs, precision) → outputs by name
@@ -63,10 +64,14 @@ def ratio(error: float, size: float) -> float:
     return error / size if size else math.inf
 
 
-def perturbed(inputs: np.ndarray, seed: int = 0) -> list[np.ndarray]:
-    """Inputs that differ from the given ones by rounding-size noise, each exact in float32."""
+def perturbed(inputs: np.ndarray, precision: str, seed: int = 0) -> list[np.ndarray]:
+    """Inputs that differ from the given ones by a precision's rounding, each exact in float32.
+
+    Smaller noise would leave most bfloat16 roundings as they were: eight runs would be one, and the error of
+    a single number, such as the loss, may happen to be next to nothing in one run.
+    """
     rng = np.random.default_rng(seed)
-    noise = [1 + UNIT["f32"] * rng.uniform(-0.5, 0.5, inputs.shape) for _ in range(PERTURBATIONS)]
+    noise = [1 + UNIT[precision] * rng.uniform(-0.5, 0.5, inputs.shape) for _ in range(PERTURBATIONS)]
     return [(inputs * factor).astype(np.float32).astype(np.float64) for factor in noise]
 
 
@@ -85,7 +90,7 @@ def reference_errors(
       decisions: entered for every run in float64; see parity/decisions.py.
     """
     errors: dict[str, float] = {}
-    for version in perturbed(inputs):
+    for version in perturbed(inputs, precision):
         low = reference(version, precision)
         with decisions or nullcontext():
             high = reference(version, "f64")

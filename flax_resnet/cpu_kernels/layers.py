@@ -21,7 +21,7 @@ CONV: dict[str, Any] = {
 class Normalised:
     """Batch norm's result, not yet in memory: what follows, "+ residual" and ReLU, joins the same pass.
 
-    Anything else that is done with it sees the array.
+    Anything else that is done with it, or with an attribute of it, sees the array.
     """
 
     def __init__(self, run: Callable[[jax.Array | None, bool], jax.Array], residual: jax.Array | None = None):
@@ -42,3 +42,15 @@ class Normalised:
     def relu(self) -> jax.Array:
         """max(sum, 0)."""
         return self._run(self._residual, True)
+
+
+def _as_array(operator: str) -> Callable[..., Any]:
+    return lambda self, *others: getattr(self.__jax_array__(), operator)(*others)
+
+
+# Python looks for operators on the class, not by __getattr__
+for _operator in (
+    "__neg__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__pow__", "__matmul__",
+    "__getitem__", "__lt__", "__le__", "__gt__", "__ge__",
+):  # fmt: skip
+    setattr(Normalised, _operator, _as_array(_operator))

@@ -222,7 +222,7 @@ def synchronised(case: Case, precision: str, count: int, folder: Path) -> Check:
     findings = []
 
     def noise(array: np.ndarray) -> np.ndarray:
-        return (array * (1 + UNIT["f32"] * rng.uniform(-0.5, 0.5, array.shape))).astype(np.float32)
+        return (array * (1 + UNIT[precision] * rng.uniform(-0.5, 0.5, array.shape))).astype(np.float32)
 
     for step in range(count):
         our, their = _step(ours, state, step, batches), _step(theirs, state, step, batches)

@@ -72,7 +72,7 @@ def test_budgets_come_from_the_reference_alone():
 
     errors = [
         abs(float(reference(x, "f32")["sum"][0]) - float(reference(x, "f64")["sum"][0]))
-        for x in perturbed(inputs)
+        for x in perturbed(inputs, "f32")
     ]
     assert len(errors) >= 8
     assert reference_errors(reference, inputs, "f32") == {"sum": max(errors)}
@@ -81,11 +81,20 @@ def test_budgets_come_from_the_reference_alone():
     assert scaled(found, "f64") == {"sum": max(errors) * (K * UNIT["f64"] / UNIT["f32"])}
 
 
-def test_perturbations_are_of_rounding_size():
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_perturbations_are_of_rounding_size(precision: str):
     inputs = np.random.default_rng(0).normal(size=1000)
-    for version in perturbed(inputs):
+    for version in perturbed(inputs, precision):
         assert (version == version.astype(np.float32)).all()
-        assert 0 < np.abs(version / inputs - 1).max() <= 1.01 * UNIT["f32"]
+        assert 0.4 * UNIT[precision] < np.abs(version / inputs - 1).max() <= 1.01 * UNIT[precision]
+
+
+def test_eight_bfloat16_runs_are_not_one():
+    """Noise of float32's rounding would leave the bfloat16 roundings, and so a sum's error, as they were."""
+    inputs = np.random.default_rng(0).normal(size=(16, 3))
+    rounded = [torch.from_numpy(version).to(torch.bfloat16) for version in perturbed(inputs, "bf16")]
+    changed = [(a != rounded[0]).double().mean().item() for a in rounded[1:]]
+    assert min(changed) > 0.2
 
 
 def test_gamma_is_highams():

@@ -87,7 +87,11 @@ def test_a_wrong_layer_is_named_with_its_cause(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_nan_on_one_side_alone_fails(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ReLU, "__call__", lambda self, x: jnp.where(x > 0.5, jnp.nan, jnp.maximum(x, 0)))
+    def broken(self: Any, x: Any) -> Any:
+        x = jnp.asarray(x)
+        return jnp.where(x > 0.5, jnp.nan, jnp.maximum(x, 0))
+
+    monkeypatch.setattr(ReLU, "__call__", broken)
     checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2, 8)
     assert not any(check.passed for check in checks.values() if check.level == 2)
     assert not next(check for name, check in checks.items() if name.startswith("logits")).passed
@@ -178,7 +182,8 @@ def test_other_wrong_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_crash_is_no_verdict(tmp_path: Path):
     """Python ends with status 1 then, as `verify` does when a check fails."""
-    crash = MUTANTS[0]._replace(new="1 / 0")
+    name = "CHEAP_FIRST = "
+    crash = MUTANTS[0]._replace(file="parity/verify.py", old=name, new=f"1 / 0\n{name}")
     result = planting.attempt(crash, str(tmp_path))
     assert not result["right"]
     assert (result["caught_by"], result["where"]) == ("", "ZeroDivisionError: division by zero")
