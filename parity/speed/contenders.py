@@ -15,7 +15,11 @@ COMPILE_MODES = {"cpu": "default", "cuda": "max-autotune"}
 STEPS_PER_DISPATCH = {"cpu": 1, "cuda": 10}
 EPOCH_STEPS = {"cpu": 4, "cuda": 100}  # a multiple of it, and enough to take a second or so
 # JAX's ways to run the network: name → config fields. A way that a config field chooses gets a line here.
-JAX_WAYS: dict[str, dict[str, object]] = {"JAX": {}}
+# Where native kernels can't be had, both ways on a CPU are the same.
+JAX_WAYS: dict[str, dict[str, dict[str, object]]] = {
+    "cpu": {"JAX": {"cpu_kernels": "auto"}, "JAX, XLA alone": {"cpu_kernels": "xla"}},
+    "cuda": {"JAX": {}},
+}
 REFERENCE = Contender("torch", "the reference", layout="channels_last")
 GEMMS = (Contender("torch", "GEMM in PyTorch"), Contender("jax", "GEMM in JAX"))
 
@@ -42,7 +46,7 @@ def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> li
             name if count == 1 else f"{name}, {count} steps per dispatch",
             config=(*fields.items(), ("steps_per_dispatch", count)),
         )
-        for name, fields in JAX_WAYS.items()
+        for name, fields in JAX_WAYS[device].items()
         for count in sorted({1, steps})
     ]
     return theirs + ours

@@ -67,7 +67,7 @@ class Network(JaxProgram):
         super().__init__(job)
         self.problem = Problem(job)
         self.graphdef, self._params, self._batch_stats = abstract_model(
-            self.problem.description, job.precision
+            self.problem.description, job.precision, self.problem.config.cpu_kernels
         )
         self.optimizer = make_optimizer(self.problem.config.optimizer, self.problem.schedule)
         self.table = device_table(self.problem.description, job.precision)
