@@ -8,7 +8,9 @@ not a calibration.
 Everything else: several layers, float32, bfloat16. PyTorch in the lower precision is compared with PyTorch
 in float64 on `PERTURBATIONS` inputs, each perturbed by up to half a unit of the lower precision. The
 largest error is what rounding does to this network with these weights on such inputs; a correct
-implementation rounds in other places and is off by a few times that, at most K times. In float64 the same
+implementation rounds in other places and is off by a few times that, at most K times. A single number, such
+as the loss, can be right by luck in all of them; so the reference's error counts as u·‖t‖∞ at least, what
+rounding the result once may cost. In float64 the same
 roundings are smaller by the ratio of the units. bfloat16 is compared in norms, since single elements of a
 deep bfloat16 network are noise.
 
@@ -81,7 +83,7 @@ def reference_errors(
     precision: str,
     decisions: AbstractContextManager[object] | None = None,
 ) -> dict[str, float]:
-    """The reference's own largest error in a precision ("f32" or "bf16"), by output.
+    """The reference's own largest error in a precision ("f32" or "bf16"), by output; in f32 at least u·‖t‖∞.
 
     Args:
       reference: PyTorch's side.
@@ -95,8 +97,16 @@ def reference_errors(
         with decisions or nullcontext():
             high = reference(version, "f64")
         for name in high:
-            errors[name] = max(errors.get(name, 0.0), distance(low[name], high[name], precision))
+            error = distance(low[name], high[name], precision)
+            errors[name] = max(errors.get(name, 0.0), error, rounding(high[name], precision))
     return errors
+
+
+def rounding(exact: np.ndarray, precision: str) -> float:
+    """What rounding a result once to float32 may cost; 0 in bf16, whose losses and gradients are float32."""
+    if precision == "bf16":
+        return 0.0
+    return UNIT[precision] / 2 * float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0))
 
 
 def scaled(errors: Mapping[str, float], precision: str) -> dict[str, float]:

@@ -81,6 +81,16 @@ def test_budgets_come_from_the_reference_alone():
     assert scaled(found, "f64") == {"sum": max(errors) * (K * UNIT["f64"] / UNIT["f32"])}
 
 
+def test_a_result_that_is_right_by_luck_is_still_a_rounded_one():
+    """A float32 reference that happens to be exact, next to an infinity that says nothing about the rest."""
+
+    def reference(x: np.ndarray, precision: str) -> dict[str, np.ndarray]:
+        return {"loss": np.array(2.5), "more": np.array([-3.0, np.inf, 1.0])}
+
+    assert reference_errors(reference, np.ones(3), "f32") == {"loss": 2.5 * 2.0**-24, "more": 3 * 2.0**-24}
+    assert reference_errors(reference, np.ones(3), "bf16") == {"loss": 0.0, "more": 0.0}
+
+
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_perturbations_are_of_rounding_size(precision: str):
     inputs = np.random.default_rng(0).normal(size=1000)
