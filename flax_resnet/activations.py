@@ -17,8 +17,8 @@ def relu(x: jax.Array | Normalised) -> jax.Array:
     return x.relu() if isinstance(x, Normalised) else _relu(x)
 
 
-# The barriers keep XLA from making the result anew in what follows. On a CPU that is more than a matter of speed: jaxlib
-# 0.12.0 turns convolution, batch norm, sum, ReLU and a mean over pixels into NaN in bfloat16 when it fuses them.
+# The barrier keeps XLA from making the result anew in what follows. On a CPU that is not only a matter of
+# speed: jaxlib 0.12.0 fuses a block's end with the mean over pixels into NaN, in bfloat16 and eval mode.
 @jax.custom_jvp
 def _relu(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(jnp.maximum(x, 0))
