@@ -10,9 +10,8 @@ in float64 on `PERTURBATIONS` inputs, each perturbed by up to half a unit of the
 largest error is what rounding does to this network with these weights on such inputs; a correct
 implementation rounds in other places and is off by a few times that, at most K times. A single number, such
 as the loss, can be right by luck in all of them; so the reference's error counts as u·‖t‖∞ at least, what
-rounding the result once may cost. In float64 the same
-roundings are smaller by the ratio of the units. bfloat16 is compared in norms, since single elements of a
-deep bfloat16 network are noise.
+rounding the result once may cost. In float64 the same roundings are smaller by the ratio of the units.
+bfloat16 is compared in norms, since single elements of a deep bfloat16 network are noise.
 
 Gradients jump where rounding turns a decision; parity/decisions.py says how float32 budgets know of it.
 

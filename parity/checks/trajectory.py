@@ -108,7 +108,8 @@ def learning_rate(case: Case) -> float:
     """The highest of `LEARNING_RATE`, a tenth, a hundredth, … of it at which PyTorch is not chaotic.
 
     That is where PyTorch from weights that are one unit off stays within a hundredth of `BOUND` for `STEPS`
-    float64 steps. In a chaotic run a difference of 1e-9 between two engines would say nothing about either.
+    float64 steps; the sixth if there is none. In a chaotic run a difference of 1e-9 between two engines would
+    say nothing about either.
     """
     for power in range(6):
         lr = LEARNING_RATE / 10**power
