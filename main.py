@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from configs import r18
 from recipe.errors import DatasetUnavailable, UserError, choice, nearest
+from recipe.memory import keep_freed_memory
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "r18.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :variant if any.")
@@ -33,6 +34,7 @@ MODES = ("train", "eval", "predict", "summary")
 
 def main() -> int:
     """Run the program and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
+    keep_freed_memory()
     try:
         arguments = parse()
         return run(arguments, CONFIG.value)
