@@ -42,14 +42,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Compare, print the tables, write files; 0 unless something is wrong, which is raised."""
-    report = run(chosen(options), shown(sys.argv[1:]))
+    for report in run(chosen(options), shown(sys.argv[1:])):
+        if options.json:
+            files.write_text(options.json, render_json(report))
+        if options.png:
+            report_plot.draw(report, options.png)
+        if options.output:
+            write(report, options.output)
     print(report_text.render(report))
-    if options.json:
-        files.write_text(options.json, render_json(report))
-    if options.png:
-        report_plot.draw(report, options.png)
-    if options.output:
-        write(report, options.output)
     return 0
 
 

@@ -7,7 +7,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -60,9 +60,11 @@ class Options:
             raise UserError(f"--seconds must be above 0, not {self.seconds:g}")
 
 
-def run(options: Options, command: str) -> Report:
-    """Do all comparisons; progress goes to stderr."""
-    notes: list[str] = []
+def run(options: Options, command: str) -> Iterator[Report]:
+    """Do all comparisons. The report so far comes after each, so that whatever ends a long run costs one.
+
+    Progress goes to stderr.
+    """
     peaks: dict[str, float] = {}
     environment = machine()
     for precision in options.precisions:
@@ -82,15 +84,7 @@ def run(options: Options, command: str) -> Report:
         if measure in options.measures
     ]
     missing = contenders.without_compiler()
-    if options.compiled and missing:
-        notes.append(missing)
-    elif not options.compiled:
-        notes.append("torch.compile was left out, as asked: PyTorch's best may be faster")
-    if unit == 1 and device == "cpu":
-        notes.append(
-            "several JAX steps per dispatch were left out: on a CPU a loop makes a step tens of times slower "
-            "(jax #12868), and training does not use it there; --steps-per-dispatch=2 measures it"
-        )
+    before = left_out(options, missing, in_loops=unit > 1 or device != "cpu")
     players = contenders.everybody(
         device,
         compiled=options.compiled and not missing,
@@ -103,21 +97,48 @@ def run(options: Options, command: str) -> Report:
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
         comparisons.append(compare(task, chosen, peaks[task.precision], options))
+        notes = [*before, *remarks(environment, comparisons)]
+        if len(comparisons) < len(tasks):
+            notes.append(f"not finished: {len(comparisons)} of {len(tasks)} comparisons")
+        yield Report(command, environment, tuple(notes), tuple(comparisons))
+
+
+def left_out(options: Options, missing: str, *, in_loops: bool) -> list[str]:
+    """Notes on what does not take part.
+
+    Args:
+      missing: why torch.compile can't be had, or "".
+      in_loops: whether JAX runs several steps per dispatch as well.
+    """
+    notes = []
+    if options.compiled and missing:
+        notes.append(missing)
+    elif not options.compiled:
+        notes.append("torch.compile was left out, as asked: PyTorch's best may be faster")
+    if not in_loops:
+        notes.append(
+            "several JAX steps per dispatch were left out: on a CPU a loop makes a step tens of times slower "
+            "(jax #12868), and training does not use it there; --steps-per-dispatch=2 measures it"
+        )
+    return notes
+
+
+def remarks(environment: dict[str, str], comparisons: list[Comparison]) -> list[str]:
+    """Notes on how far to trust the numbers."""
+    notes = []
     load = float(environment["load before"])
     if load > float(environment["CPUs"]) / 4:
         notes.append(
             f"the machine was busy before (load {load:g}): these numbers are no benchmark. PyTorch suffers "
             "most, since its threads wait for each other at the end of every loop"
         )
-    slow = [t.name for comparison in comparisons for t in comparison.timings if not t.seconds]
-    if slow:
+    if any(not timing.seconds for comparison in comparisons for timing in comparison.timings):
         notes.append(
             f"~ marks a contender that in the best of {TRIALS} trials took over {HOPELESS} times as long as "
             "its side's best, and got no further turn: its figures are that trial's"
         )
     busy = max(timing.idle_share for comparison in comparisons for timing in comparison.timings)
-    notes.append(f"processes that waited for their turn used at most {busy:.1%} of a CPU each")
-    return Report(command, environment, tuple(notes), tuple(comparisons))
+    return [*notes, f"processes that waited for their turn used at most {busy:.1%} of a CPU each"]
 
 
 def compare(task: Job, players: Iterable[Contender], peak: float, options: Options) -> Comparison:

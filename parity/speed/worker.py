@@ -14,6 +14,7 @@ from typing import Any
 
 from parity.speed.jobs import Job
 from recipe.errors import UserError
+from recipe.memory import keep_freed_memory
 
 PROGRAMS = {"torch": "parity.speed.torch_programs", "jax": "parity.speed.jax_programs"}
 # Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
@@ -89,6 +90,7 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
     """Answer requests until told to finish; the main function of a worker's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     sys.stdout = sys.stderr  # the report is the parent's
+    keep_freed_memory()  # as main.py does, for either engine
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # both on one device
     with tempfile.TemporaryDirectory() as cache:

@@ -328,3 +328,24 @@ def test_frameworks_on_different_devices_are_not_compared():
     assert compare.one_device({"torch device": "NVIDIA H100", "jax device": "NVIDIA H100"}) == "cuda"
     with pytest.raises(UserError, match="different devices"):
         compare.one_device({"torch device": "NVIDIA H100", "jax device": "cpu"})
+
+
+def test_what_was_measured_before_an_error_is_kept(
+    report: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    environment = {**report.environment, "load before": "0.0", "torch device": "cpu", "jax device": "cpu"}
+    results = iter(report.comparisons[:1])
+
+    def compare_once(*_: Any) -> Comparison:
+        for comparison in results:
+            return comparison
+        raise UserError("the process of JAX died")
+
+    monkeypatch.setattr(compare, "machine", lambda: environment)
+    monkeypatch.setattr(compare, "gemm_peak", lambda job, options: (1e12, {}))
+    monkeypatch.setattr(compare, "compare", compare_once)
+    file = tmp_path / "speed.json"
+    assert main(["speed", "--measure=train,eval", "--precision=f32", f"--json={file}"]) == 2
+    kept = read(file)
+    assert kept.comparisons == report.comparisons[:1]
+    assert kept.notes[-1] == "not finished: 1 of 2 comparisons"
