@@ -57,6 +57,8 @@ def run(arguments: list[str], config: Any) -> int:
     settings.check(config)
     if mode in ("train", "eval"):
         data, notice = load_data(config)  # may turn the config into the digits' one
+        if config.data.holdout:
+            data = data.hold_out(config.data.holdout)
     workdir = Path(WORKDIR.value or f"runs/{config.name}").expanduser()
     checkpoint = CHECKPOINT.value or str(workdir)
     engine = importlib.import_module(ENGINES[config.engine])

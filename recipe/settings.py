@@ -29,6 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "steps_per_dispatch": (0, 10**6),
     "eval_batch_size": (1, 10**9),
     "label_smoothing": (0, 1),
+    "data.holdout": (0, 10**6),
     "augment.pad": (0, 31),
     "augment.cutout": (0, 32),
     "optimizer.lr": (0, float("inf")),

@@ -132,6 +132,7 @@ WRONG = {
     "argument": (("train",), "unexpected argument 'train'"),
     "flag": (("--confg=x",), "confg"),
     "batch": ((DIGITS, "--config.batch_size=1438"), "larger than the data"),
+    "holdout": ((DIGITS, "--config.data.holdout=1437"), "leaves nothing to train on"),
     "no data": (("--config.data.fallback=none", "--config.data.download=false"), "CIFAR-10"),
     "data folder": (("--config.data.dir=/nowhere",), "/nowhere"),
     "checkpoint": (("--mode=eval", DIGITS, "--checkpoint=/nowhere"), "no checkpoint at /nowhere"),

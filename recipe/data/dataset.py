@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from recipe.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
@@ -32,3 +34,26 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]  # of train_images / 255, per channel, over all pixels
     std: tuple[float, float, float]
+
+    def hold_out(self, count: int) -> Dataset:
+        """The last `count` training images in the place of the test images: to choose a recipe by.
+
+        Mean and standard deviation stay those of all training images.
+
+        Raises:
+          UserError: if no training image would be left.
+        """
+        kept = len(self.train_images) - count
+        if kept < 1:
+            raise UserError(
+                f"config.data.holdout={count} leaves nothing to train on: "
+                f"{self.title} has {len(self.train_images)} training images"
+            )
+        return dataclasses.replace(
+            self,
+            title=f"{self.title}, the last {count} training images, held out",
+            train_images=self.train_images[:kept],
+            train_labels=self.train_labels[:kept],
+            test_images=self.train_images[kept:],
+            test_labels=self.train_labels[kept:],
+        )
