@@ -44,10 +44,10 @@ def default() -> ConfigDict:
     config.label_smoothing = 0.0  # in the training loss only; the test loss is plain cross-entropy
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # cifar10 | cifar100 | digits
-    config.data.dir = ""  # TFDS folder; "" is $TFDS_DATA_DIR, or else ~/tensorflow_datasets
+    config.data.name = "cifar10"  # cifar10 | cifar100 | digits | folder (one's own pictures, in data.dir)
+    config.data.dir = ""  # of the data; for CIFAR "" is $TFDS_DATA_DIR, or else ~/tensorflow_datasets
     config.data.download = True  # fetch the official archive when the dataset is not there
-    config.data.holdout = 0  # training images (the last) to evaluate on, in place of the test images
+    config.data.holdout = 0  # training images to evaluate on, in place of the test images
     config.data.fallback = "digits"  # digits | none: train on these, loudly, when CIFAR can't be had
 
     config.model = ConfigDict()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recipe import data as datasets
 from recipe import files, images, layer_table, metrics, plots, settings, tables
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
@@ -16,7 +17,6 @@ from recipe.engine import Engine
 from recipe.errors import UserError, choice
 from recipe.run import Interrupted, Run, write_pictures
 
-CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}
 OUTPUTS = ("table", "json", "csv")
 TOP = 5
 GRID_PIXELS = 160  # longest side of a picture in the grid
@@ -100,8 +100,9 @@ def predict(
 
 def summary(engine: Engine, config: Any) -> int:
     """Print the layer table of the network that a config asks for."""
-    classes = tuple(map(str, range(CLASSES[config.data.name])))  # a layer table has no names in it
-    description = settings.describe(config, classes, (0.0,) * 3, (1.0,) * 3)
+    count = datasets.classes(config.data.name, config.data.dir)
+    names = tuple(map(str, range(count)))  # a layer table has no names in it
+    description = settings.describe(config, names, (0.0,) * 3, (1.0,) * 3)
     print(layer_table.render(engine.layer_rows(description), input_shape(description)))
     return 0
 

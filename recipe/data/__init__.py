@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from recipe.data import cifar, digits
+from recipe.data import cifar, digits, folder
 from recipe.data.dataset import Dataset
 from recipe.data.facts import CIFAR
 from recipe.errors import UserError, choice
 
-__all__ = ["NAMES", "Dataset", "how_to_get", "load"]
+__all__ = ["NAMES", "Dataset", "classes", "how_to_get", "load"]
 
-NAMES = (*CIFAR, "digits")
+CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}
+NAMES = (*CLASSES, "folder")
 
 
 def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
@@ -19,7 +20,7 @@ def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
     ~/tensorflow_datasets. In it are looked for, in this order: a folder prepared by TensorFlow
     Datasets; the official archive, placed there by hand; and, with `download`, the official archive is
     downloaded to it. An archive is turned into a prepared folder. 'digits' comes with scikit-learn and
-    needs no folder.
+    needs no folder. 'folder' is one's own pictures in `directory` (recipe/data/folder.py).
 
     Raises:
       DatasetUnavailable: the dataset is nowhere to be found and was not, or could not be, downloaded.
@@ -28,10 +29,17 @@ def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
     choice("dataset", name, NAMES)
     if name == "digits":
         return digits.load()
+    if name == "folder":
+        return folder.load(directory)
     try:
         return cifar.load(CIFAR[name], directory, download=download)
     except OSError as error:
         raise UserError(f"cannot read {CIFAR[name].title}: {error}") from error
+
+
+def classes(name: str, directory: str = "") -> int:
+    """How many classes the dataset `name` has. Only 'folder' has to be there for it."""
+    return len(folder.class_names(directory)) if name == "folder" else CLASSES[name]
 
 
 def how_to_get(name: str) -> str:
@@ -39,4 +47,6 @@ def how_to_get(name: str) -> str:
     choice("dataset", name, NAMES)
     if name == "digits":
         return f"{digits.TITLE}: comes with scikit-learn; there is nothing to get."
+    if name == "folder":
+        return folder.how_to_get()
     return cifar.how_to_get(CIFAR[name])

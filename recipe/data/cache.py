@@ -40,8 +40,11 @@ def _entry(source: Path) -> Path:
 
 
 def _fingerprint(source: Path) -> str:
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
+    names = [str(file.relative_to(source)) if source.is_dir() else file.name for file in files]
+    stats = [
+        (name, s.st_size, s.st_mtime_ns) for name, s in zip(names, (f.stat() for f in files), strict=True)
+    ]
     return hashlib.sha256(repr((_FORMAT, stats)).encode()).hexdigest()
 
 

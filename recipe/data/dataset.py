@@ -36,24 +36,27 @@ class Dataset:
     std: tuple[float, float, float]
 
     def hold_out(self, count: int) -> Dataset:
-        """The last `count` training images in the place of the test images: to choose a recipe by.
+        """`count` training images in the place of the test images: to choose a recipe by.
 
-        Mean and standard deviation stay those of all training images.
+        They are spread evenly, so that classes stay balanced where images are sorted by them. Mean and
+        standard deviation stay those of all training images.
 
         Raises:
           UserError: if no training image would be left.
         """
-        kept = len(self.train_images) - count
-        if kept < 1:
+        total = len(self.train_images)
+        if count >= total:
             raise UserError(
                 f"config.data.holdout={count} leaves nothing to train on: "
-                f"{self.title} has {len(self.train_images)} training images"
+                f"{self.title} has {total} training images"
             )
+        held_out = np.zeros(total, bool)
+        held_out[np.arange(count) * total // count] = True
         return dataclasses.replace(
             self,
-            title=f"{self.title}, the last {count} training images, held out",
-            train_images=self.train_images[:kept],
-            train_labels=self.train_labels[:kept],
-            test_images=self.train_images[kept:],
-            test_labels=self.train_labels[kept:],
+            title=f"{self.title}, {count} training images held out",
+            train_images=self.train_images[~held_out],
+            train_labels=self.train_labels[~held_out],
+            test_images=self.train_images[held_out],
+            test_labels=self.train_labels[held_out],
         )

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from recipe.data.dataset import Dataset
+from recipe.normalisation import statistics
 
 TITLE = "scikit-learn digits"
 
@@ -23,7 +24,7 @@ def load() -> Dataset:
     images = np.stack([_enlarge(image) for image in digits.images])
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
     train, test = np.sort(train), np.sort(test)
-    mean, std = _statistics(images[train])
+    mean, std = statistics(images[train])
     return Dataset(
         name="digits",
         title=TITLE,
@@ -42,10 +43,3 @@ def _enlarge(digit: np.ndarray) -> np.ndarray:
     """An 8×8 image with values from 0 to 16 as uint8 (32, 32, 3)."""
     grey = Image.fromarray(np.round(digit * (255 / 16)).astype(np.uint8))
     return np.asarray(grey.resize((32, 32), Image.Resampling.BILINEAR).convert("RGB"))
-
-
-def _statistics(images: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of `images` / 255, per channel, over all pixels."""
-    mean = images.mean(axis=(0, 1, 2), dtype=np.float64) / 255
-    std = images.std(axis=(0, 1, 2), dtype=np.float64) / 255
-    return tuple(mean.tolist()), tuple(std.tolist())
