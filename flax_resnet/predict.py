@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax
 import jax
@@ -71,13 +72,14 @@ class Predictor:
         *,
         precision: str,
         batch_size: int,
+        cpu_kernels: str = "auto",
     ):
-        self.runtime = runtime(precision)
+        self.runtime = runtime(precision, cpu_kernels)
         self._mesh = DataMesh()
         self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.whole)
         self._table = jax.device_put(device_table(description, precision), self._mesh.whole)
         self._batch_size = batch_size
-        self._eval_step = make_eval_step(abstract_model(description, precision)[0])
+        self._eval_step = make_eval_step(abstract_model(description, precision, cpu_kernels)[0])
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 images (N, H, W, 3) to logits (N, classes)."""
@@ -89,15 +91,29 @@ class Predictor:
         )
 
 
-def load(path: str, *, precision: str, batch_size: int) -> tuple[ModelDescription, Predictor]:
-    """Load a checkpoint; architecture, classes and normalisation come from it."""
-    set_up(precision)
+def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
+    """Load a checkpoint; architecture, classes and normalisation come from it.
+
+    Args:
+      path: a checkpoint, or a workdir, whose best one is taken.
+      config: of which precision, eval_batch_size and cpu_kernels count.
+
+    Raises:
+      UserError: if there is none, it is damaged, or of another form.
+    """
+    set_up(config.precision)
     found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)
     description = checkpoints.described(record, found)
-    _, *templates = abstract_model(description, precision)
+    _, *templates = abstract_model(description, config.precision, config.cpu_kernels)
     try:
         variables = [fit(saved[k], t) for k, t in zip(("params", "batch_stats"), templates, strict=True)]
     except (KeyError, UserError) as error:
         raise UserError(f"{found}: {error}") from error
-    return description, Predictor(description, *variables, precision=precision, batch_size=batch_size)
+    return description, Predictor(
+        description,
+        *variables,
+        precision=config.precision,
+        batch_size=config.eval_batch_size,
+        cpu_kernels=config.cpu_kernels,
+    )

@@ -50,9 +50,7 @@ def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str
 
 def evaluate(engine: Engine, config: Any, data: Dataset, checkpoint: str, folder: Path, notice: str) -> int:
     """Evaluate a checkpoint on the test set: per-class table, pictures, and the closing line."""
-    description, predictor = engine.load(
-        checkpoint, precision=config.precision, batch_size=config.eval_batch_size
-    )
+    description, predictor = engine.load(checkpoint, config)
     if description.class_names != data.class_names:
         raise UserError(
             f"{checkpoint} was trained on the {description.num_classes} classes of {description.dataset}, "
@@ -80,9 +78,7 @@ def predict(
     if not paths:
         raise UserError("predict needs images: --images FILE_OR_FOLDER…")
     found = images.find(paths)
-    description, predictor = engine.load(
-        checkpoint, precision=config.precision, batch_size=config.eval_batch_size
-    )
+    description, predictor = engine.load(checkpoint, config)
     batch = np.stack([images.load(path, description.image_size) for path in found])
     probabilities = np.exp(metrics.log_softmax(predictor.logits(batch)))
     tops = tables.top_k(probabilities, description.class_names, k=TOP)

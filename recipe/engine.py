@@ -90,7 +90,7 @@ class Engine(Protocol):
 
     @property
     def load(self) -> Callable[..., tuple[ModelDescription, Predictor]]:
-        """(checkpoint, *, precision, batch_size) → what the network is, and the network."""
+        """(checkpoint, config) → what the network is, and the network."""
 
     @property
     def layer_rows(self) -> Callable[[ModelDescription], list[LayerRow]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,17 +71,25 @@ class Predictor:
         )
 
 
-def load(path: str, *, precision: str, batch_size: int) -> tuple[ModelDescription, Predictor]:
-    """Load a checkpoint; architecture, classes and normalisation come from it."""
+def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
+    """Load a checkpoint; architecture, classes and normalisation come from it.
+
+    Args:
+      path: a checkpoint, or a workdir, whose best one is taken.
+      config: of which precision and eval_batch_size count.
+
+    Raises:
+      UserError: if there is none, it is damaged, or of another form.
+    """
     device = set_up()
     found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)
     description = checkpoints.described(record, found)
-    model = make_model(description, precision, device)
+    model = make_model(description, config.precision, device)
     try:
         fit(saved["model"], model)
     except UserError as error:
         raise UserError(f"{found}: {error}") from error
     return description, Predictor(
-        description, model, precision=precision, batch_size=batch_size, device=device
+        description, model, precision=config.precision, batch_size=config.eval_batch_size, device=device
     )

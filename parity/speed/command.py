@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
 from pathlib import Path
 
-from parity.speed import report_markdown, report_plot, report_text
+from parity.speed import layers, report_markdown, report_plot, report_text
 from parity.speed.compare import Options, run
 from parity.speed.jobs import MEASURES, PRECISIONS
 from parity.speed.results import FORMAT, Report, from_dict, render_json
@@ -30,6 +31,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a thin network, f32, eager, batch 8, two short rounds"
     )
+    parser.add_argument(
+        "--layers", action="store_true", help="every layer of a train step on its own, beside its least time"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--png", type=Path, metavar="FILE", help="write the picture")
     parser.add_argument(
@@ -42,6 +46,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Compare, print the tables, write files; 0 unless something is wrong, which is raised."""
+    if options.layers:
+        return single_layers(options)
     for report in run(chosen(options), shown(sys.argv[1:])):
         if options.json:
             files.write_text(options.json, render_json(report))
@@ -50,6 +56,24 @@ def main(options: argparse.Namespace) -> int:
         if options.output:
             write(report, options.output)
     print(report_text.render(report))
+    return 0
+
+
+def single_layers(options: argparse.Namespace) -> int:
+    """Print a table of layers per network, precision and batch size, and write them."""
+    tables = []
+    for table in layers.measure(chosen(options), shown(sys.argv[1:])):
+        tables.append(table)
+        print("\n".join([table.title, *report_text.aligned(layers.render(table)), ""]))
+        if options.json:
+            content = [dataclasses.asdict(table) for table in tables]
+            files.write_text(options.json, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        if options.output:
+            python = table.environment["python"].rsplit(".", 1)[0]
+            path = (
+                options.output.with_suffix("") / f"layers-python-{python}-jax-{table.environment['jax']}.md"
+            )
+            files.write_text(path, report_markdown.layer_tables(tables))
     return 0
 
 

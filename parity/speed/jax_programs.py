@@ -15,9 +15,13 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import optax
+from flax import nnx
 
+from flax_resnet import activations
 from flax_resnet.augment import make_batch
+from flax_resnet.cpu_kernels import choose
 from flax_resnet.devices import DataMesh
+from flax_resnet.model import Layers, ReLU
 from flax_resnet.naming import leaves, to_torch_layout, torch_key
 from flax_resnet.optimizer import make_optimizer
 from flax_resnet.predict import device_table, set_up
@@ -184,6 +188,35 @@ class Loop(Network):
         jax.block_until_ready((self.trainer.state, sums))
 
 
+class SingleLayers(JaxProgram):
+    """Every layer on its own, as the network makes it."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        native, _ = choose(dict(job.contender.config)["cpu_kernels"], job.precision)
+        dtype = DTYPES[job.precision]
+        make = Layers(dtype, jnp.float32, nnx.Rngs(job.seed), native)
+        for number, layer in enumerate(job.layers):
+            x_key, y_key, residual_key = jax.random.split(jax.random.key(number), 3)
+            out = -(-layer.size // layer.stride)
+            x = jax.random.normal(x_key, (job.batch_size, layer.size, layer.size, layer.inputs), dtype)
+            dy = jax.random.normal(y_key, (job.batch_size, out, out, layer.outputs), dtype)
+            if layer.kind == "convolution":
+                conv = make.conv(layer.inputs, layer.outputs, layer.kernel, layer.stride)
+                functions = convolution(*nnx.split(conv), x, dy)
+            else:
+                residual = jax.random.normal(residual_key, x.shape, dtype)
+                functions = batch_norm(*nnx.split(make.norm(layer.outputs)), x, dy, residual, layer.then)
+            for operation in layer.operations:
+                self.tracks[layer.track(operation)] = repeated(*functions[operation])
+
+    def first(self) -> Arrays:
+        """See Program."""
+        for run in self.tracks.values():
+            run(1)
+        return {}
+
+
 class Gemm(JaxProgram):
     """A square matrix product, for the machine's peak."""
 
@@ -226,4 +259,58 @@ def decayed_gradients(state: TrainState, steps: int, momentum: float) -> Arrays:
     return {torch_key(path): to_torch_layout(np.asarray(leaf)) / factor for path, leaf in leaves(trace)}
 
 
-PROGRAMS = {"train": Train, "eval": Eval, "loop": Loop, "gemm": Gemm}
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def convolution(graphdef: Any, state: Any, x: jax.Array, dy: jax.Array) -> dict[str, Call]:
+    """Operation → a compiled function and its arguments."""
+
+    def forward(state: Any, x: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, state)(x)
+
+    return {
+        "forward": (jax.jit(forward), (state, x)),
+        "input gradient": (
+            jax.jit(lambda state, x, dy: jax.vjp(lambda x: forward(state, x), x)[1](dy)),
+            (state, x, dy),
+        ),
+        "weight gradient": (
+            jax.jit(lambda state, x, dy: jax.vjp(lambda state: forward(state, x), state)[1](dy)),
+            (state, x, dy),
+        ),
+    }
+
+
+def batch_norm(
+    graphdef: Any, state: Any, x: jax.Array, dy: jax.Array, residual: jax.Array, then: str
+) -> dict[str, Call]:
+    """Operation → a compiled function and its arguments."""
+    params, statistics = map(nnx.to_pure_dict, nnx.split_state(state, nnx.Param, ...))
+
+    def forward(params: Any, x: jax.Array, residual: jax.Array) -> jax.Array:
+        y = nnx.merge(graphdef, params, statistics)(x)
+        return {
+            "residual": lambda: activations.relu(y + residual),
+            "relu": lambda: ReLU()(y),
+            "": lambda: jnp.asarray(y),
+        }[then]()
+
+    arguments = params, x, residual
+    pull = jax.jit(lambda *arguments: jax.vjp(forward, *arguments)[1])(*arguments)
+    return {
+        "forward": (jax.jit(forward), arguments),
+        "backward": (jax.jit(lambda pull, dy: pull(dy)), (pull, dy)),
+    }
+
+
+def repeated(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[int], None]:
+    """A track that calls a function again and again."""
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            jax.block_until_ready(function(*arguments))
+
+    return run
+
+
+PROGRAMS = {"train": Train, "eval": Eval, "loop": Loop, "gemm": Gemm, "layers": SingleLayers}

@@ -11,6 +11,7 @@ MEASURES = {
     "loop": "training loop",  # recipe.run.Run over epochs: plan, crop, flip, step, sums, progress
 }
 PRECISIONS = ("f32", "bf16")
+COPY = 2**28  # bytes that are copied to measure the memory's speed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,58 @@ class Contender:
 
 
 @dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution, or a batch norm with what follows it. Equal if they are alike, whatever their names."""
+
+    kind: str  # convolution | batch norm
+    size: int  # pixels of a side of the input
+    inputs: int  # channels
+    outputs: int
+    kernel: int = 0  # pixels of a side
+    stride: int = 1
+    stem: bool = False  # a convolution of images, which need no gradient
+    then: str = ""  # what joins a batch norm: relu | residual (and a ReLU) | nothing
+    name: str = dataclasses.field(default="", compare=False)  # of the first one
+    count: int = dataclasses.field(default=1, compare=False)
+
+    def __str__(self) -> str:
+        if self.kind == "batch norm":
+            joined = {"relu": " + ReLU", "residual": " + residual + ReLU", "": ""}[self.then]
+            return f"batch norm{joined}, {self.outputs} at {self.size}"
+        stride = f" /{self.stride}" if self.stride > 1 else ""
+        return f"{self.kernel}×{self.kernel}{stride}, {self.inputs}→{self.outputs} at {self.size}"
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What a train step does with it."""
+        if self.kind == "batch norm":
+            return "forward", "backward"
+        return (
+            ("forward", "weight gradient") if self.stem else ("forward", "input gradient", "weight gradient")
+        )
+
+    def track(self, operation: str) -> str:
+        """The name of an operation among all that are timed."""
+        return f"{self.name} {operation}"
+
+    def flops(self, batch_size: int) -> int:
+        """Multiplications and additions of one operation of a convolution, padding included."""
+        out = -(-self.size // self.stride)
+        return 2 * batch_size * out**2 * self.inputs * self.outputs * self.kernel**2
+
+    def elements(self, operation: str, batch_size: int) -> int:
+        """Elements of the activations that an operation reads or writes, each once."""
+        out = -(-self.size // self.stride)
+        x, y = batch_size * self.size**2 * self.inputs, batch_size * out**2 * self.outputs
+        if self.kind == "convolution":
+            return x + y
+        if operation == "forward":  # reads x and the residual, writes y
+            return (3 if self.then == "residual" else 2) * x
+        # reads dy and x, and y for the ReLU's mask where a residual was added; writes dx and the residual's
+        return (5 if self.then == "residual" else 3) * x
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """A contender and its task."""
 
@@ -36,6 +89,7 @@ class Job:
     batch_size: int
     epoch_steps: int = 4  # steps of an epoch in the training loop
     seed: int = 0
+    layers: tuple[Layer, ...] = ()  # to be timed on their own
     images: int = dataclasses.field(init=False)  # training images
 
     def __post_init__(self) -> None:

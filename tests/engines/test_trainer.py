@@ -192,9 +192,12 @@ def test_a_loaded_checkpoint_gives_the_trained_networks_logits(
     logits = trainer.logits(data.test_images)
     trainer.train_steps(at_most=1)  # a checkpoint being written must not see later steps
     trainer.wait_for_checkpoints()
-    description, predictor = engine.load(str(tmp_path), precision="f32", batch_size=8)
+    description, predictor = engine.load(str(tmp_path), config)
     assert description == describe(config, data)
     np.testing.assert_array_equal(predictor.logits(data.test_images), logits)
+    if engine is flax_resnet:
+        config.cpu_kernels = "xla"
+        assert "config.cpu_kernels=xla" in engine.load(str(tmp_path), config)[1].runtime
 
 
 def test_every_example_is_evaluated_exactly_once(engine: Any, config: Any, data: Dataset, tmp_path: Path):
@@ -324,23 +327,23 @@ def test_damaged_checkpoints_are_refused_in_one_line(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_what_is_no_checkpoint_is_refused(engine: Any, tmp_path: Path):
+def test_what_is_no_checkpoint_is_refused(engine: Any, config: Any, tmp_path: Path):
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
     (tmp_path / "empty").mkdir()
     for name in ("text.pt", "other.pt", "empty", "absent"):
         with pytest.raises(UserError, match=str(tmp_path / name)):
-            engine.load(str(tmp_path / name), precision="f32", batch_size=8)
+            engine.load(str(tmp_path / name), config)
 
 
-def test_a_pickle_that_wants_to_run_code_does_not(tmp_path: Path):
+def test_a_pickle_that_wants_to_run_code_does_not(config: Any, tmp_path: Path):
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.system, (f"touch {tmp_path / 'was_here'}",)
 
     torch.save({"record": "{}", "model": Evil(), "step": 0}, tmp_path / "evil.pt")
     with pytest.raises(UserError):
-        torch_ref.load(str(tmp_path / "evil.pt"), precision="f32", batch_size=8)
+        torch_ref.load(str(tmp_path / "evil.pt"), config)
     assert not (tmp_path / "was_here").exists()
 
 

@@ -16,11 +16,21 @@ import numpy as np
 import pytest
 
 from parity.__main__ import main
-from parity.speed import compare, contenders, referee, report_markdown, report_plot, report_text, results
+from parity.speed import (
+    compare,
+    contenders,
+    geometry,
+    referee,
+    report_markdown,
+    report_plot,
+    report_text,
+    results,
+)
 from parity.speed.command import read, write
 from parity.speed.compare import Options
 from parity.speed.figures import ratios, spread
-from parity.speed.jobs import Contender, Job
+from parity.speed.jobs import Contender, Job, Layer
+from parity.speed.problem import Problem
 from parity.speed.results import Comparison, Report, Timing
 from parity.speed.rounds import hopeless, orders, steps_of_a_turn, take_turns
 from parity.speed.verdict import Verdict, check
@@ -349,3 +359,47 @@ def test_what_was_measured_before_an_error_is_kept(
     kept = read(file)
     assert kept.comparisons == report.comparisons[:1]
     assert kept.notes[-1] == "not finished: 1 of 2 comparisons"
+
+
+def test_layers_on_their_own_are_all_of_the_networks_arithmetic():
+    job = Job(EAGER, "train", "resnet18", 0, "f32", 4)
+    layers = geometry.layers(job)
+    assert sum(layer.count for layer in layers if layer.kind == "convolution") == 20
+    assert sum(layer.count for layer in layers if layer.kind == "batch norm") == 20
+    flops = sum(
+        layer.count * layer.flops(4) * len(layer.operations)
+        for layer in layers
+        if layer.kind == "convolution"
+    )
+    linear = 3 * 2 * 4 * 512 * 10
+    whole = referee.count_flops(Problem(job).description, 4, training=True)
+    assert flops + linear == whole
+
+
+def test_a_bottlenecks_layers_of_one_shape_are_one():
+    layers = {layer.name: layer for layer in geometry.layers(Job(EAGER, "train", "resnet50", 0, "f32", 2))}
+    assert layers["layer1.0.conv1"].count == 1  # from 64 channels; the other two of the stage are from 256
+    assert layers["layer1.1.conv1"].count == 2
+    assert layers["layer1.0.bn3"].then == "residual"
+    assert layers["layer1.0.shortcut.1"].then == ""
+    assert str(layers["layer2.0.conv2"]) == "3×3 /2, 128→128 at 32"
+
+
+def test_memory_floors_count_each_array_once():
+    conv = Layer("convolution", 32, 64, 128, 3, 2)
+    assert conv.elements("forward", 2) == 2 * (32 * 32 * 64 + 16 * 16 * 128)
+    norm = Layer("batch norm", 8, 16, 16, then="residual")
+    assert norm.elements("forward", 2) == 3 * 2 * 8 * 8 * 16  # x, residual, y
+    assert norm.elements("backward", 2) == 5 * 2 * 8 * 8 * 16  # dy, x, y, dx, dresidual
+
+
+def test_the_table_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    flags = ["--layers", "--quick", "--arch=resnet20", "--width=4", "--rounds=1"]
+    assert main(["speed", *flags, f"--json={tmp_path / 'l.json'}", f"--output={tmp_path / 'speed'}"]) == 0
+    (table,) = json.loads((tmp_path / "l.json").read_text(encoding="utf-8"))
+    assert set(table["rows"][0]["seconds"]) == {"PyTorch", "JAX", "JAX, XLA alone"}
+    assert all(times[0] > 0 for row in table["rows"] for times in row["seconds"].values())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "resnet20 width 4, f32, batch 8"
+    (document,) = tmp_path.glob("speed/layers-*.md")
+    assert "| all convolutions | " in document.read_text(encoding="utf-8")
