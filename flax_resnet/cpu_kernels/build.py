@@ -47,11 +47,8 @@ def load() -> str:
     return ""
 
 
-def build(extra_flags: tuple[str, ...] = ()) -> Path:
+def build() -> Path:
     """Return the path of the compiled library, from the cache or compiled now (about 10 s).
-
-    Args:
-      extra_flags: for the compiler, such as a sanitizer's.
 
     Raises:
       Unavailable: off x86-64 Linux, without oneDNN or a C++ compiler, or when compiling fails.
@@ -63,7 +60,7 @@ def build(extra_flags: tuple[str, ...] = ()) -> Path:
         raise Unavailable("no C++ compiler (g++)")
     headers, library = onednn()
     command = [
-        compiler, *FLAGS, *extra_flags, f"-I{headers}", f"-I{jax.ffi.include_dir()}",
+        compiler, *FLAGS, f"-I{headers}", f"-I{jax.ffi.include_dir()}",
         str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}",
     ]  # fmt: skip
     target = cache_folder() / f"kernels-{fingerprint(command)}.so"
