@@ -59,6 +59,7 @@ def library(name: str) -> str:
     return path if Path(path).is_absolute() else ""  # what it does not know it repeats
 
 
+@pytest.mark.heavy
 def test_address_and_undefined_behaviour_sanitizers_find_nothing(tmp_path: Path):
     preload = [library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so")]
     if not all(preload):
