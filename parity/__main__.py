@@ -85,6 +85,12 @@ def parser() -> Parser:
     verify.add_argument("--levels", default="1-9", metavar="A-B", help="which levels, such as 2 or 1-6")
     verify.add_argument("--seed", type=natural, default=0, help="draws weights and inputs")
     verify.add_argument("--quick", action="store_true", help="one shape of input, fewer images and steps")
+    verify.add_argument(
+        "--cpu-kernels",
+        choices=("auto", "xla"),
+        default="auto",
+        help="of JAX, as config.cpu_kernels",
+    )
     verify.add_argument("--stop", action="store_true", help="end at the first failure")
     verify.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
@@ -176,18 +182,13 @@ def run_verify(options: argparse.Namespace) -> int:
     from parity import report_html, report_json, verify
 
     levels = verify.level_range(options.levels)
+    settings = {name: getattr(options, name) for name in ("seed", "quick", "cpu_kernels")}
     if options.path:
-        cases = [
-            verify.from_checkpoint(
-                options.path, options.layout, options.weights, seed=options.seed, quick=options.quick
-            )
-        ]
+        cases = [verify.from_checkpoint(options.path, options.layout, options.weights, **settings)]
     else:
         archs = list(ARCHITECTURES) if options.arch == "all" else [options.arch]
         cases = [
-            verify.from_description(
-                verify.describe(arch, options.stem, options.width), seed=options.seed, quick=options.quick
-            )
+            verify.from_description(verify.describe(arch, options.stem, options.width), **settings)
             for arch in archs
         ]
     planted = planted_mutants(options.mutants) if options.mutants else None

@@ -20,6 +20,7 @@ class Case:
     model: Arrays  # this project's state dict
     seed: int = 0  # draws inputs
     quick: bool = False  # one shape of input instead of several, fewer schedules and steps
+    cpu_kernels: str = "auto"  # config.cpu_kernels of the side under test
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  a case lives as long as its process
     def torch(self, precision: str) -> TorchSide:
@@ -29,7 +30,7 @@ class Case:
     @functools.lru_cache(maxsize=8)  # noqa: B019
     def flax(self, precision: str) -> FlaxSide:
         """The side under test in a precision."""
-        return FlaxSide(self.description, self.model, precision)
+        return FlaxSide(self.description, self.model, precision, self.cpu_kernels)
 
     @functools.cached_property
     def with_all_digits(self) -> Case:

@@ -122,9 +122,11 @@ class TorchSide:
 class FlaxSide:
     """The side under test."""
 
-    def __init__(self, description: ModelDescription, model: Arrays, precision: str):
+    def __init__(
+        self, description: ModelDescription, model: Arrays, precision: str, cpu_kernels: str = "auto"
+    ):
         self.precision = precision
-        self.graphdef, params, batch_stats = abstract_model(description, precision)
+        self.graphdef, params, batch_stats = abstract_model(description, precision, cpu_kernels)
         tree = split(model)
         self.params, self.batch_stats = fit(tree["params"], params), fit(tree["batch_stats"], batch_stats)
         self.dtype = FLAX_DTYPES[precision][1]

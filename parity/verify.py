@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import flax
 import jax
@@ -20,6 +21,7 @@ import optax
 import torch
 from torch import nn
 
+from flax_resnet.cpu_kernels import choose
 from parity import report_text
 from parity.case import Case
 from parity.checkpoint import read
@@ -62,7 +64,7 @@ def verify(
         if stop and not check.passed:
             break
     checks.sort(key=lambda check: check.level)
-    return Report(subject(case), environment(), tuple(checks), time.monotonic() - started)
+    return Report(subject(case), environment(case), tuple(checks), time.monotonic() - started)
 
 
 def _checks(case: Case, data: Dataset | None, levels: set[int]) -> Iterator[Check]:
@@ -113,18 +115,24 @@ def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:
     return report
 
 
-def from_checkpoint(path: Path, layout: str | None, weights: str | None, *, seed: int, quick: bool) -> Case:
-    """A case with a checkpoint's weights, whatever framework or project it comes from."""
+def from_checkpoint(path: Path, layout: str | None, weights: str | None, **settings: Any) -> Case:
+    """A case with a checkpoint's weights, whatever framework or project it comes from.
+
+    `settings` are seed, quick and cpu_kernels of a `Case`.
+    """
     checkpoint = read(path, layout, weights)
-    return Case(checkpoint.description, checkpoint.model, seed, quick)
+    return Case(checkpoint.description, checkpoint.model, **settings)
 
 
-def from_description(description: ModelDescription, *, seed: int, quick: bool) -> Case:
-    """A case with fresh random weights, and statistics, scales and biases away from 0 and 1."""
+def from_description(description: ModelDescription, *, seed: int, **settings: Any) -> Case:
+    """A case with fresh random weights, and statistics, scales and biases away from 0 and 1.
+
+    `settings` are quick and cpu_kernels of a `Case`.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = disturb(ResNet(description), seed)
-    return Case(description, {n: to_numpy(t) for n, t in model.state_dict().items()}, seed, quick)
+    return Case(description, {n: to_numpy(t) for n, t in model.state_dict().items()}, seed, **settings)
 
 
 def disturb(model: nn.Module, seed: int) -> nn.Module:
@@ -201,7 +209,7 @@ def subject(case: Case) -> str:
     return f"{d.arch}, {d.stem} stem, width {d.width}, {d.num_classes} classes; seed {case.seed}"
 
 
-def environment() -> dict[str, str]:
+def environment(case: Case) -> dict[str, str]:
     """Versions, devices and what decides about precision."""
     return {
         "python": platform.python_version(),
@@ -213,6 +221,7 @@ def environment() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "jax device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",
+        "kernels in f32 and bf16": choose(case.cpu_kernels, "f32")[1],
         "torch threads": str(torch.get_num_threads()),
         "jax_enable_x64": "True, but False in trainers of f32 and bf16",
         "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),

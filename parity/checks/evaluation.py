@@ -23,8 +23,9 @@ def check(case: Case, images: np.ndarray, labels: np.ndarray, source: str) -> It
     """Evaluate uint8 images (N, H, W, 3) in float32 with both engines' own predictors."""
     description, ours_f32, theirs_f32 = case.description, case.flax("f32"), case.torch("f32")
     flax = flax_resnet.predict.Predictor(
-        description, ours_f32.params, ours_f32.batch_stats, precision="f32", batch_size=BATCH
-    )
+        description, ours_f32.params, ours_f32.batch_stats, precision="f32", batch_size=BATCH,
+        cpu_kernels=case.cpu_kernels,
+    )  # fmt: skip
     reference = torch_ref.predict.Predictor(
         description, theirs_f32.network, precision="f32", batch_size=BATCH, device=torch.device("cpu")
     )

@@ -61,6 +61,7 @@ class Setting:
         """The default recipe at this size."""
         config = r18.get_config()
         config.seed, config.precision = self.case.seed, self.precision
+        config.cpu_kernels = self.case.cpu_kernels
         config.batch_size, config.epochs = BATCH, self.steps // 10
         config.optimizer.lr = self.lr
         config.resize.sizes, config.resize.starts = (24, 32), (0.0, 0.3)

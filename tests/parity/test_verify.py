@@ -59,6 +59,15 @@ def test_the_engines_agree(arch: str, stem: str, levels: tuple[int, ...]):
         assert {"loss", "linear.bias", "layer1.0.conv1.weight", "bn1.bias"} <= compared
 
 
+def test_xlas_own_kernels_agree_as_well():
+    case = verify.from_description(
+        verify.describe("resnet18", "cifar", 8), seed=3, quick=True, cpu_kernels="xla"
+    )
+    checks = run(case, 2, 4)
+    assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
+    assert verify.environment(case)["kernels in f32 and bf16"] == "XLA's (config.cpu_kernels=xla)"
+
+
 def test_trajectories_and_switching():
     checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 7, 9)
     assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
