@@ -52,20 +52,25 @@ def run(arguments: list[str], config: Any) -> int:
     if arguments and mode != "predict":
         raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
 
-    from recipe import commands, settings  # after the flags, so that a wrong one is told at once
+    from recipe import commands, files, settings  # after the flags, so that a wrong one is told at once
 
     settings.check(config)
     if mode in ("train", "eval"):
         data, notice = load_data(config)  # may turn the config into the digits' one
         if config.data.holdout:
             data = data.hold_out(config.data.holdout)
-    workdir = Path(WORKDIR.value or f"runs/{config.name}").expanduser()
+    workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
     checkpoint = CHECKPOINT.value or str(workdir)
     engine = importlib.import_module(ENGINES[config.engine])
-    if mode == "train":
-        return commands.train(engine, config, data, workdir, notice)
-    if mode == "eval":
-        return commands.evaluate(engine, config, data, checkpoint, workdir / "eval", notice)
+    try:
+        if mode == "train":
+            return commands.train(engine, config, data, workdir, notice)
+        if mode == "eval":
+            return commands.evaluate(engine, config, data, checkpoint, workdir / "eval", notice)
+    except UserError as error:  # which may come from the data not being what was asked for
+        if notice:
+            raise UserError(f"{error}\n{notice}") from error
+        raise
     if mode == "predict":
         paths = [*IMAGES.value, *arguments]
         return commands.predict(engine, config, checkpoint, paths, OUTPUT.value, workdir / "predict")

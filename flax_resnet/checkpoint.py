@@ -98,6 +98,8 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
             f"{path} is a file, but JAX checkpoints are folders; a PyTorch one needs --config.engine=torch, "
             f"or to be converted: python -m parity convert {path} {path.with_suffix('')}"
         )
+    if not (path / "record").exists():
+        raise UserError(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
     handler = ocp.CompositeCheckpointHandler(
         state=ocp.PyTreeCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )

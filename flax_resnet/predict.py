@@ -62,7 +62,7 @@ def batched(
 
 
 class Predictor:
-    """A network with fixed weights; see recipe.engine.Predictor."""
+    """A network with fixed weights; see recipe.engine.LoadedPredictor."""
 
     def __init__(
         self,
@@ -73,8 +73,10 @@ class Predictor:
         precision: str,
         batch_size: int,
         cpu_kernels: str = "auto",
+        held_out: int = 0,
     ):
         self.runtime = runtime(precision, cpu_kernels)
+        self.held_out = held_out
         self._mesh = DataMesh()
         self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.whole)
         self._table = jax.device_put(device_table(description, precision), self._mesh.whole)
@@ -116,4 +118,5 @@ def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
         precision=config.precision,
         batch_size=config.eval_batch_size,
         cpu_kernels=config.cpu_kernels,
+        held_out=checkpoints.held_out(record),
     )

@@ -115,7 +115,7 @@ def parser() -> Parser:
 
 def expanded(text: str) -> Path:
     """A path, with ~ for the home folder."""
-    return Path(text).expanduser()
+    return files.expanded(text)
 
 
 def natural(text: str) -> int:

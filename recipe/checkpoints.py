@@ -16,6 +16,7 @@ from typing import Any
 from recipe.architectures import ModelDescription
 from recipe.engine import Sums
 from recipe.errors import UserError
+from recipe.files import expanded
 
 FOLDER = "checkpoints"
 LATEST, BEST = "latest", "best"
@@ -37,7 +38,7 @@ def newest(folder: Path, suffix: str) -> Path | None:
 
 def find(path: str, suffix: str) -> Path:
     """The checkpoint meant by a path: itself, or the best (else the latest) of a workdir or folder."""
-    root = Path(path).expanduser()
+    root = expanded(path)
     if not root.exists():
         raise UserError(f"no checkpoint at {root}: there is no such file or folder")
     for folder in (root / FOLDER / BEST, root / FOLDER / LATEST, root / BEST, root / LATEST, root):
@@ -51,6 +52,11 @@ def find(path: str, suffix: str) -> Path:
 def record(description: ModelDescription, config: Any) -> dict[str, Any]:
     """What is saved beside the arrays, as JSON: the model's description and the run's config."""
     return {"model": json.loads(description.to_json()), "config": json.loads(config.to_json())}
+
+
+def held_out(record: dict[str, Any]) -> int:
+    """config.data.holdout of the run that a record is from; 0 where there is none."""
+    return int(((record.get("config") or {}).get("data") or {}).get("holdout", 0))
 
 
 def progress(step: int, sums: Sums) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str
     """Train, or go on training, in a workdir. A notice, if any, opens and closes the output."""
     description = settings.describe(config, data.class_names, data.mean, data.std)
     settings.check_size(config, data)
-    settings.claim(workdir, config)
+    settings.claim(workdir, config, data)
     run = Run(
         config,
         data,
@@ -34,6 +35,7 @@ def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str
         lambda schedule: engine.Trainer(config, description, schedule, data, workdir),
         tell_start_up=True,
     )
+    settings.write(workdir, config, data)  # who computes, and where the data lies, may have changed
     rows = engine.layer_rows(description)
     files.write_text(workdir / "layers.txt", layer_table.render(rows, input_shape(description)) + "\n")
     if notice:
@@ -52,15 +54,23 @@ def evaluate(engine: Engine, config: Any, data: Dataset, checkpoint: str, folder
     """Evaluate a checkpoint on the test set: per-class table, pictures, and the closing line."""
     description, predictor = engine.load(checkpoint, config)
     if description.class_names != data.class_names:
+        hint = f"; add --config.data.name={description.dataset}" if description.dataset != data.name else ""
         raise UserError(
             f"{checkpoint} was trained on the {description.num_classes} classes of {description.dataset}, "
-            f"which are not those of {data.title}; add --config.data.name={description.dataset}"
+            f"which are not those of {data.title}{hint}"
+        )
+    held_out = config.data.holdout
+    if held_out and held_out != predictor.held_out:
+        raise UserError(
+            f"{checkpoint} was trained with config.data.holdout={predictor.held_out}, so that most of the "
+            f"{held_out} images were trained on; evaluate with the same, or without"
         )
     print(notice, end="\n" if notice else "")
     print(f"{description.arch} from {checkpoint}; {predictor.runtime}")
     evaluation = metrics.evaluate(predictor.logits(data.test_images), data.test_labels)
-    write_pictures(evaluation, data, folder, title=f"{description.arch} on {data.title}")
     print(tables.per_class(data.test_labels, evaluation.predictions, data.class_names))
+    with told(folder):
+        write_pictures(evaluation, data, folder, title=f"{description.arch} on {data.title}")
     print(f"Pictures: {folder / 'confusion.png'}, {folder / 'mistakes.png'}")
     print(notice, end="\n" if notice else "")
     print(
@@ -84,12 +94,13 @@ def predict(
     tops = tables.top_k(probabilities, description.class_names, k=TOP)
     print(tables.predictions([str(path) for path in found], tops, output))
     grid = folder / "predictions.png"
-    plots.predictions(
-        [images.load_original(path, GRID_PIXELS) for path in found],
-        [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(found, tops, strict=True)],
-        grid,
-        title=f"{description.arch} trained on {description.dataset}",
-    )
+    with told(folder):
+        plots.predictions(
+            [images.load_original(path, GRID_PIXELS) for path in found],
+            [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(found, tops, strict=True)],
+            grid,
+            title=f"{description.arch} trained on {description.dataset}",
+        )
     print(f"Picture: {grid}", file=sys.stderr)
     return 0
 
@@ -101,6 +112,17 @@ def summary(engine: Engine, config: Any) -> int:
     description = settings.describe(config, names, (0.0,) * 3, (1.0,) * 3)
     print(layer_table.render(engine.layer_rows(description), input_shape(description)))
     return 0
+
+
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Make a picture that can't be written into a folder a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"can't write pictures to {folder}: {error.strerror}; choose another --workdir"
+        ) from error
 
 
 def input_shape(description: ModelDescription) -> tuple[int, int, int]:

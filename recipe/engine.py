@@ -32,6 +32,14 @@ class Predictor(Protocol):
         """Map uint8 images (N, H, W, 3) to float logits (N, classes) in eval mode, N ≥ 1."""
 
 
+class LoadedPredictor(Predictor, Protocol):
+    """A network from a checkpoint."""
+
+    @property
+    def held_out(self) -> int:
+        """How many training images it was not trained on (config.data.holdout); 0 where that is not known."""
+
+
 class Trainer(Predictor, Protocol):
     """A network in training. Steps count from 0; a step is one batch of the current plan."""
 
@@ -89,7 +97,7 @@ class Engine(Protocol):
         """(config, description, schedule, data, workdir) → a run before its first step."""
 
     @property
-    def load(self) -> Callable[..., tuple[ModelDescription, Predictor]]:
+    def load(self) -> Callable[..., tuple[ModelDescription, LoadedPredictor]]:
         """(checkpoint, config) → what the network is, and the network."""
 
     @property

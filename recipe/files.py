@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from recipe.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -63,6 +65,26 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with ~ or ~user at its beginning replaced by that home folder.
+
+    Raises:
+      UserError: if there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"can't tell the home folder in {path}: there is no such user") from error
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise an `OSError` if no file can be made beside `path`: better before an hour's work than after it."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

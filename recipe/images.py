@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from recipe.errors import UserError
+from recipe.files import expanded
 
 # Pillow knows these suffixes, but can only write the format, or needs other programs to decode it.
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "WMF"})
@@ -19,7 +20,8 @@ NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "
 def find(paths: Sequence[str]) -> list[Path]:
     """The image files meant by paths: files as given, folders searched at any depth, in sorted order.
 
-    In folders, hidden files are passed over: macOS leaves "._name.jpg" files that hold no picture.
+    In folders, hidden files and folders are passed over (macOS leaves "._name.jpg" files that hold no
+    picture), and so are links to folders.
 
     Raises:
       UserError: for a path that does not exist, or a folder without any image.
@@ -28,12 +30,12 @@ def find(paths: Sequence[str]) -> list[Path]:
         s for s, file_format in Image.registered_extensions().items() if file_format not in NOT_DECODED
     }
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(expanded, paths):
         if path.is_dir():
             images = sorted(
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+                if file.suffix.lower() in suffixes and not _hidden(file.relative_to(path)) and file.is_file()
             )
             if not images:
                 raise UserError(f"no image in the folder {path}")
@@ -43,6 +45,10 @@ def find(paths: Sequence[str]) -> list[Path]:
         else:
             raise UserError(f"no image at {path}: there is no such file or folder")
     return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def load(path: Path, size: int) -> np.ndarray:

@@ -30,6 +30,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "eval_batch_size": (1, 10**9),
     "label_smoothing": (0, 1),
     "data.holdout": (0, 10**6),
+    "model.width": (0, 4096),
     "augment.pad": (0, 31),
     "augment.cutout": (0, 32),
     "optimizer.lr": (0, float("inf")),
@@ -46,6 +47,8 @@ FREE = (
     "engine", "cpu_kernels", "steps_per_dispatch", "data.dir", "data.download", "data.fallback",
     "checkpoint.", "log.",
 )  # fmt: skip
+
+DIGEST = "data.digest"  # in a workdir's config.json: which pictures a folder held
 
 
 def fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -66,7 +69,12 @@ def check(config: Any) -> None:
         if not low <= values[name] <= high:
             raise UserError(f"config.{name} must be between {low:g} and {high:g}, not {values[name]}")
     drops = config.schedule.drops
-    if list(drops) != sorted(set(drops)) or not all(config.schedule.warmup < d <= 1 for d in drops):
+    numbers = all(isinstance(d, int | float) for d in drops)
+    if (
+        not numbers
+        or list(drops) != sorted(set(drops))
+        or not all(config.schedule.warmup < d <= 1 for d in drops)
+    ):
         raise UserError(
             f"config.schedule.drops must rise from above config.schedule.warmup to at most 1, not {drops}"
         )
@@ -88,7 +96,7 @@ def check_size(config: Any, data: Dataset) -> None:
     if config.batch_size > examples:
         raise UserError(
             f"config.batch_size={config.batch_size} is larger than the data: "
-            f"{data.title} has {examples} training images"
+            f"{data.title} has {examples} training images; choose a smaller one"
         )
 
 
@@ -109,29 +117,53 @@ def describe(
     )
 
 
-def claim(workdir: Path, config: Any) -> None:
-    """Make `workdir` this config's, or check that it is already.
+def claim(workdir: Path, config: Any, data: Dataset) -> None:
+    """Make a new `workdir` this config's, or check that it is already.
 
     Raises:
-      UserError: if the workdir holds a run whose config differs in more than `FREE` fields.
+      UserError: if the workdir holds a run whose config differs in more than `FREE` fields, or whose pictures
+        were others.
     """
     path = workdir / "config.json"
-    mine = json.loads(config.to_json())
-    if path.exists():
-        try:
-            theirs = dict(fields(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
-        different = [
-            f"{name} ({theirs.get(name, 'absent')} there, {value} here)"
-            for name, value in fields(mine)
-            if theirs.get(name) != value and not name.startswith(FREE)
-        ]
-        if different:
-            raise UserError(
-                f"{workdir} belongs to a run with other {', '.join(different)}; choose another --workdir"
-            )
+    if not path.exists():
+        write(workdir, config, data)
+        return
     try:
-        files.write_text(path, json.dumps(mine, indent=2) + "\n")
+        theirs = dict(fields(json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
+    mine = dict(fields(_described(config, data)))
+    if theirs.get(DIGEST) != mine.get(DIGEST):
+        raise UserError(
+            f"{workdir} belongs to a run with other pictures than there are now in {config.data.dir}; "
+            "choose another --workdir"
+        )
+    different = [
+        f"{name} ({theirs.get(name, 'absent')} there, {value} here)"
+        for name, value in mine.items()
+        if theirs.get(name) != value and not name.startswith(FREE)
+    ]
+    if different:
+        raise UserError(
+            f"{workdir} belongs to a run with other {', '.join(different)}; choose another --workdir"
+        )
+
+
+def write(workdir: Path, config: Any, data: Dataset) -> None:
+    """Write the config into its workdir.
+
+    Raises:
+      UserError: if that can't be done.
+    """
+    try:
+        files.write_text(workdir / "config.json", json.dumps(_described(config, data), indent=2) + "\n")
     except OSError as error:
         raise UserError(f"can't write to the workdir {workdir}: {error.strerror}") from error
+
+
+def _described(config: Any, data: Dataset) -> dict[str, Any]:
+    """The config, and of a folder of pictures what is in it, since its name says nothing about that."""
+    content: dict[str, Any] = json.loads(config.to_json())
+    if data.name == "folder":
+        content["data"]["digest"] = data.digest
+    return content

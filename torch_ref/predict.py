@@ -47,7 +47,7 @@ def batched(eval_batch: Callable[[Tensor], Tensor], images: np.ndarray, batch_si
 
 
 class Predictor:
-    """A network with fixed weights; see recipe.engine.Predictor."""
+    """A network with fixed weights; see recipe.engine.LoadedPredictor."""
 
     def __init__(
         self,
@@ -57,8 +57,10 @@ class Predictor:
         precision: str,
         batch_size: int,
         device: torch.device,
+        held_out: int = 0,
     ):
         self.runtime = runtime(device)
+        self.held_out = held_out
         self._device = device
         self._table = device_table(description, precision, device)
         self._batch_size = batch_size
@@ -91,5 +93,10 @@ def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
     except UserError as error:
         raise UserError(f"{found}: {error}") from error
     return description, Predictor(
-        description, model, precision=config.precision, batch_size=config.eval_batch_size, device=device
+        description,
+        model,
+        precision=config.precision,
+        batch_size=config.eval_batch_size,
+        device=device,
+        held_out=checkpoints.held_out(record),
     )

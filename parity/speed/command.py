@@ -40,12 +40,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="NAME",
-        help="write NAME.md with all reports in the folder NAME, and this one there as JSON and picture",
+        help="write this report into the folder NAME, and all of them to NAME.md; --layers: its tables",
     )
 
 
 def main(options: argparse.Namespace) -> int:
     """Compare, print the tables, write files; 0 unless something is wrong, which is raised."""
+    for path in (options.json, options.png, options.output):
+        if path:
+            files.check_writable(path)  # told at once, not when everything has been measured
     if options.layers:
         return single_layers(options)
     for report in run(chosen(options), shown(sys.argv[1:])):
@@ -61,6 +64,8 @@ def main(options: argparse.Namespace) -> int:
 
 def single_layers(options: argparse.Namespace) -> int:
     """Print a table of layers per network, precision and batch size, and write them."""
+    if options.png:
+        raise UserError("--layers makes tables only; leave --png out")
     tables = []
     for table in layers.measure(chosen(options), shown(sys.argv[1:])):
         tables.append(table)

@@ -29,17 +29,23 @@ def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
     choice("dataset", name, NAMES)
     if name == "digits":
         return digits.load()
-    if name == "folder":
-        return folder.load(directory)
+    title = directory if name == "folder" else CIFAR[name].title
     try:
+        if name == "folder":
+            return folder.load(directory)
         return cifar.load(CIFAR[name], directory, download=download)
     except OSError as error:
-        raise UserError(f"cannot read {CIFAR[name].title}: {error}") from error
+        raise UserError(f"cannot read {title}: {error}") from error
 
 
 def classes(name: str, directory: str = "") -> int:
     """How many classes the dataset `name` has. Only 'folder' has to be there for it."""
-    return len(folder.class_names(directory)) if name == "folder" else CLASSES[name]
+    if name != "folder":
+        return CLASSES[name]
+    try:
+        return len(folder.class_names(directory))
+    except OSError as error:
+        raise UserError(f"cannot read {directory}: {error}") from error
 
 
 def how_to_get(name: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,16 @@ _FORMAT = 1  # raise it when the same source has to give other arrays, or is sto
 _logger = logging.getLogger(__name__)
 
 
-def cached(source: Path, read: Callable[[Path], Arrays]) -> Arrays:
+def cached(source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] = ()) -> Arrays:
     """Return `read(source)`, from the cache if `source` (a file or a folder of files) is unchanged.
+
+    `files` are those that `read` reads, where they are not all of the folder's.
 
     The cache is never in the way: an entry that cannot be read is made anew, and one that cannot be
     written is done without.
     """
     entry = _entry(source)
-    fingerprint = _fingerprint(source)  # before reading: a change meanwhile must not look up to date
+    fingerprint = _fingerprint(source, files)  # before reading: a change meanwhile must not look up to date
     arrays = _load(entry, fingerprint)
     if arrays is None:
         arrays = read(source)
@@ -39,12 +41,9 @@ def _entry(source: Path) -> Path:
     return cache / f"{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:32]}.npz"
 
 
-def _fingerprint(source: Path) -> str:
-    files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
-    names = [str(file.relative_to(source)) if source.is_dir() else file.name for file in files]
-    stats = [
-        (name, s.st_size, s.st_mtime_ns) for name, s in zip(names, (f.stat() for f in files), strict=True)
-    ]
+def _fingerprint(source: Path, files: Sequence[Path]) -> str:
+    files = files or (sorted(source.iterdir()) if source.is_dir() else [source])
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr((_FORMAT, stats)).encode()).hexdigest()
 
 

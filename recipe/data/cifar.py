@@ -14,6 +14,7 @@ from recipe.data.download import DownloadFailed, download_archive
 from recipe.data.facts import Cifar
 from recipe.data.prepare import prepare
 from recipe.errors import DatasetUnavailable, UserError
+from recipe.files import expanded
 
 _DEFAULT_FOLDER = "~/tensorflow_datasets"  # as in TensorFlow Datasets
 _logger = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ def how_to_get(cifar: Cifar) -> str:
 
 def _data_folder(directory: str) -> Path:
     if not directory:
-        return Path(os.environ.get("TFDS_DATA_DIR") or _DEFAULT_FOLDER).expanduser()
-    root = Path(directory).expanduser()
+        return expanded(os.environ.get("TFDS_DATA_DIR") or _DEFAULT_FOLDER)
+    root = expanded(directory)
     if not root.is_dir():
         raise UserError(f"data folder {directory} does not exist; create it, or name another")
     return root

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 
 import numpy as np
 
@@ -34,6 +36,15 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]  # of train_images / 255, per channel, over all pixels
     std: tuple[float, float, float]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all arrays and class names."""
+        arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        digest = hashlib.sha256(repr((self.class_names, [array.shape for array in arrays])).encode())
+        for array in arrays:
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def hold_out(self, count: int) -> Dataset:
         """`count` training images in the place of the test images: to choose a recipe by.

@@ -10,6 +10,7 @@ from recipe import images
 from recipe.data.cache import cached
 from recipe.data.dataset import Arrays, Dataset
 from recipe.errors import UserError
+from recipe.files import expanded
 from recipe.normalisation import statistics
 
 SIZE = 32  # pixels
@@ -26,14 +27,17 @@ def load(directory: str) -> Dataset:
     Raises:
       UserError: if a folder is missing or empty, the parts have other classes, or a picture can't be read.
     """
-    root = Path(directory).expanduser()
-    names = class_names(directory)
-    arrays = cached(root, lambda root: _read(root, names))
+    root, names = expanded(directory), class_names(directory)
+    paths = {part: [images.find([str(root / part / name)]) for name in names] for part in ("train", "test")}
+    everything = [path for classes in paths.values() for of_class in classes for path in of_class]
+    arrays = cached(root, lambda root: _read(paths, names), everything)
     mean, std = statistics(arrays.train_images)
-    if min(std) == 0:
+    if max(std) == 0:
         raise UserError(f"the training pictures in {directory} are all of one colour")
+    std = tuple(s or 1.0 for s in std)  # type: ignore[assignment]  # a channel that is always the same is 0
+    shown = directory.encode("utf-8", "replace").decode()
     return Dataset(
-        name="folder", title=f"the pictures in {directory}", source="a folder per class", mean=mean, std=std,
+        name="folder", title=f"the pictures in {shown}", source="a folder per class", mean=mean, std=std,
         **vars(arrays),
     )  # fmt: skip
 
@@ -46,7 +50,7 @@ def class_names(directory: str) -> tuple[str, ...]:
     """
     if not directory:
         raise UserError(f"config.data.name=folder needs --config.data.dir=DIR, with {LAYOUT}")
-    parts = [Path(directory).expanduser() / part for part in ("train", "test")]
+    parts = [expanded(directory) / part for part in ("train", "test")]
     for part in parts:
         if not part.is_dir():
             raise UserError(f"there is no folder {part}; pictures are looked for in {LAYOUT}")
@@ -56,7 +60,12 @@ def class_names(directory: str) -> tuple[str, ...]:
     )
     if train != test:
         alone = sorted(set(train) ^ set(test))[0]
-        raise UserError(f"class {alone} is in only one of {parts[0]} and {parts[1]}")
+        raise UserError(
+            f"class {alone!r} is in only one of {parts[0]} and {parts[1]}; both need a folder for each class"
+        )
+    strange = next((name for name in train if not name.isprintable()), None)
+    if strange is not None:
+        raise UserError(f"the class folder {strange!r} has a name that can't be printed; rename it")
     if len(train) < 2:
         raise UserError(
             f"{parts[0]} has {len(train)} folders; two classes are needed at least, a folder each"
@@ -69,11 +78,10 @@ def how_to_get() -> str:
     return f"Put your pictures into {LAYOUT} and name DIR with --config.data.dir."
 
 
-def _read(root: Path, names: tuple[str, ...]) -> Arrays:
+def _read(paths: dict[str, list[list[Path]]], names: tuple[str, ...]) -> Arrays:
     parts = {}
-    for part in ("train", "test"):
-        paths = [images.find([str(root / part / name)]) for name in names]
-        pictures = [images.load(path, SIZE) for of_class in paths for path in of_class]
+    for part, classes in paths.items():
+        pictures = [images.load(path, SIZE) for of_class in classes for path in of_class]
         parts[f"{part}_images"] = np.stack(pictures)
-        parts[f"{part}_labels"] = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, paths)))
+        parts[f"{part}_labels"] = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, classes)))
     return Arrays(**parts, class_names=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -347,13 +348,29 @@ def test_a_pickle_that_wants_to_run_code_does_not(config: Any, tmp_path: Path):
     assert not (tmp_path / "was_here").exists()
 
 
-def test_a_workdir_belongs_to_one_config(config: Any, tmp_path: Path):
-    settings.claim(tmp_path, config)
+def test_a_workdir_belongs_to_the_pictures_of_its_folder(config: Any, data: Dataset, tmp_path: Path):
+    config.data.name, config.data.dir = "folder", "here"
+    pictures = dataclasses.replace(data, name="folder")
+    settings.claim(tmp_path, config, pictures)
+    config.data.dir = "there"  # moved
+    settings.claim(tmp_path, config, dataclasses.replace(pictures, title="the pictures in there"))
+    names = (*data.class_names[1:], "zebra")
+    for other in ({"class_names": names}, {"train_images": data.train_images[:-1]}):
+        with pytest.raises(
+            UserError, match="belongs to a run with other pictures than there are now in there"
+        ):
+            settings.claim(tmp_path, config, dataclasses.replace(pictures, **other))
+
+
+def test_a_workdir_belongs_to_one_config(config: Any, data: Dataset, tmp_path: Path):
+    settings.claim(tmp_path, config, data)
     config.engine, config.data.dir, config.log.seconds = "torch", "elsewhere", 5.0
-    settings.claim(tmp_path, config)
+    settings.claim(tmp_path, config, data)
+    assert json.loads((tmp_path / "config.json").read_text())["engine"] == "jax"  # until the run has begun
+    settings.write(tmp_path, config, data)
     config.optimizer.lr = 0.3
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(UserError, match=r"optimizer\.lr \(0\.02 there, 0\.3 here\)"):
-        settings.claim(tmp_path, config)
+        settings.claim(tmp_path, config, data)
     assert (tmp_path / "config.json").read_text() == before
     assert json.loads(before)["engine"] == "torch"

@@ -242,7 +242,7 @@ def test_a_folder_that_is_no_checkpoint_gets_one_line(tmp_path: Path, capfd: pyt
     (tmp_path / "a").mkdir()
     assert main(["inspect", str(tmp_path)]) == 2
     error = capfd.readouterr().err
-    assert "is not a readable checkpoint" in error
+    assert "is no checkpoint; a run" in error
     assert len(error.splitlines()) == 1
 
 

@@ -64,9 +64,41 @@ def test_a_picture_that_changes_deep_below_is_read_anew(folder: Path):
     assert recipe.data.load("folder", str(folder)).train_images[2, 0, 0].tolist() == [255, 255, 255]
 
 
+def test_a_picture_behind_a_link_that_changes_is_read_anew(folder: Path):
+    (folder / "train/dog").rename(folder / "elsewhere")
+    (folder / "train/dog").symlink_to(folder / "elsewhere")
+    assert len(recipe.data.load("folder", str(folder)).train_images) == 3
+    paint(folder / "elsewhere/new.png", (32, 32), 1)
+    assert len(recipe.data.load("folder", str(folder)).train_images) == 4
+
+
+def test_new_empty_classes_and_hidden_folders(folder: Path):
+    recipe.data.load("folder", str(folder))
+    (folder / "train/cat/.thumbs").mkdir()
+    (folder / "train/cat/.thumbs/a.png").write_text("no picture")
+    assert len(recipe.data.load("folder", str(folder)).train_images) == 3
+    for part in ("train", "test"):
+        (folder / part / "owl").mkdir()
+    with pytest.raises(UserError, match=r"no image in the folder .*train/owl"):
+        recipe.data.load("folder", str(folder))
+
+
+def test_a_channel_that_is_always_the_same_becomes_zero(folder: Path):
+    for name, (size, grey) in PICTURES.items():
+        Image.new("RGB", size, (grey, grey, 9)).save(folder / name)
+    data = recipe.data.load("folder", str(folder))
+    assert data.mean[2] == 9 / 255
+    assert data.std[2] == 1
+
+
 def one_class(root: Path) -> None:
     for part in ("train", "test"):
         shutil.rmtree(root / part / "dog")
+
+
+def strange_name(root: Path) -> None:
+    for part in ("train", "test"):
+        (root / part / "dog").rename(root / part / "d\no\udce9g")
 
 
 def one_colour(root: Path) -> None:
@@ -76,10 +108,11 @@ def one_colour(root: Path) -> None:
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "part": (lambda root: shutil.rmtree(root / "test"), r"no folder .*test; pictures are looked for in DIR"),
-    "class": (lambda root: (root / "test/bird").mkdir(), "class bird is in only one of"),
+    "class": (lambda root: (root / "test/bird").mkdir(), "class 'bird' is in only one of"),
     "empty": (lambda root: (root / "test/cat/z.png").unlink(), r"no image in the folder .*test/cat"),
     "damaged": (lambda root: (root / "train/cat/b.png").write_text("no"), r"can't read the image .*b\.png"),
     "one class": (one_class, r"has 1 folders; two classes"),
+    "strange name": (strange_name, r"the class folder 'd\\no\\udce9g' has a name that can't be printed"),
     "one colour": (one_colour, r"are all of one colour"),
 }  # fmt: skip
 
