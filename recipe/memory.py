@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     By default malloc maps every large array anew, and the system clears each page when it is first written:
     of a step of ResNet18 on a CPU, that is a tenth or so (docs/results/speed.md). Both engines allocate by
-    malloc. The price is memory that lies fragmented: the process grows by a quarter or so.
+    malloc. The price is memory that lies fragmented: the process grows by a quarter to a half.
 
     Threads that allocate already keep their own way; so this comes first in a program. Elsewhere than on
     Linux with glibc it does nothing.
