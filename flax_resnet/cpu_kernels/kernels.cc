@@ -86,8 +86,8 @@ class Worker {
 
 // ---- memory ----------------------------------------------------------------------------------------------
 
-// XLA takes its buffers from the system at every step and gives them back, so that each page of a result is mapped and
-// cleared when it is first written. That is a tenth or so of a step in pages of 4 KiB, and less in pages of 2 MiB.
+// Unless malloc keeps its memory (recipe/memory.py), XLA takes its buffers from the system at every step and gives them
+// back, so that each page of a result is mapped and cleared when it is first written. That is a tenth or so of a step in pages of 4 KiB, and less in pages of 2 MiB.
 void ask_for_huge_pages(const ffi::AnyBuffer& result) {
   constexpr uintptr_t HUGE = 1 << 21;
   const auto address = reinterpret_cast<uintptr_t>(result.untyped_data());

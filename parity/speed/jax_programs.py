@@ -198,9 +198,10 @@ class SingleLayers(JaxProgram):
         make = Layers(dtype, jnp.float32, nnx.Rngs(job.seed), native)
         for number, layer in enumerate(job.layers):
             x_key, y_key, residual_key = jax.random.split(jax.random.key(number), 3)
-            out = -(-layer.size // layer.stride)
             x = jax.random.normal(x_key, (job.batch_size, layer.size, layer.size, layer.inputs), dtype)
-            dy = jax.random.normal(y_key, (job.batch_size, out, out, layer.outputs), dtype)
+            dy = jax.random.normal(
+                y_key, (job.batch_size, layer.output_size, layer.output_size, layer.outputs), dtype
+            )
             if layer.kind == "convolution":
                 conv = make.conv(layer.inputs, layer.outputs, layer.kernel, layer.stride)
                 functions = convolution(*nnx.split(conv), x, dy)

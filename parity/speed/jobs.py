@@ -14,6 +14,11 @@ PRECISIONS = ("f32", "bf16")
 COPY = 2**28  # bytes that are copied to measure the memory's speed
 
 
+def title(arch: str, width: int, precision: str, batch_size: int) -> str:
+    """What is measured, in a phrase; `width` is 0 where it is the architecture's own."""
+    return f"{arch}{f' width {width}' if width else ''}, {precision}, batch {batch_size}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Contender:
     """One way to compute the same."""
@@ -60,15 +65,18 @@ class Layer:
         """The name of an operation among all that are timed."""
         return f"{self.name} {operation}"
 
+    @property
+    def output_size(self) -> int:
+        """Pixels of a side of the output."""
+        return -(-self.size // self.stride)
+
     def flops(self, batch_size: int) -> int:
         """Multiplications and additions of one operation of a convolution, padding included."""
-        out = -(-self.size // self.stride)
-        return 2 * batch_size * out**2 * self.inputs * self.outputs * self.kernel**2
+        return 2 * batch_size * self.output_size**2 * self.inputs * self.outputs * self.kernel**2
 
     def elements(self, operation: str, batch_size: int) -> int:
         """Elements of the activations that an operation reads or writes, each once."""
-        out = -(-self.size // self.stride)
-        x, y = batch_size * self.size**2 * self.inputs, batch_size * out**2 * self.outputs
+        x, y = batch_size * self.size**2 * self.inputs, batch_size * self.output_size**2 * self.outputs
         if self.kind == "convolution":
             return x + y
         if operation == "forward":  # reads x and the residual, writes y

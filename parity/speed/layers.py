@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from parity.speed import contenders
 from parity.speed.compare import Options, gemm_peak, machine, one_device, say
 from parity.speed.figures import Spread, spread
-from parity.speed.jobs import COPY, Contender, Job, Layer
+from parity.speed.jobs import COPY, Contender, Job, Layer, title
 from parity.speed.rounds import take_turns
 from parity.speed.worker import Worker
 
@@ -71,9 +71,8 @@ def _table(job: Job, peak: float, environment: dict[str, str], options: Options,
     players = [THEIRS, *(Contender("jax", name, config=(*fields.items(),)) for name, fields in ways.items())]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         job = dataclasses.replace(job, layers=pool.submit(_layers, job).result())
-    width = f" width {job.width}" if job.width else ""
-    title = f"{job.arch}{width}, {job.precision}, batch {job.batch_size}"
-    say(f"{len(job.layers)} kinds of layers of {title}")
+    name_of_table = title(job.arch, job.width, job.precision, job.batch_size)
+    say(f"{len(job.layers)} kinds of layers of {name_of_table}")
     workers = {p.name: Worker(dataclasses.replace(job, contender=p), "layers") for p in players}
     try:
         tracks: dict[str, list[str]] = {}
@@ -109,7 +108,7 @@ def _table(job: Job, peak: float, environment: dict[str, str], options: Options,
                     {name: spread(seconds[name, track]) for name in workers},
                 )
             )
-    return LayerTable(command, title, environment, tuple(rows))
+    return LayerTable(command, name_of_table, environment, tuple(rows))
 
 
 def _layers(job: Job) -> tuple[Layer, ...]:

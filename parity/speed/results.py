@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from parity.speed.figures import Spread, ratios, spread
+from parity.speed.jobs import title
 
 FORMAT = 1  # changes when a program that reads the JSON must
 
@@ -58,8 +59,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """What is compared, in a phrase."""
-        width = f" width {self.width}" if self.width else ""
-        return f"{self.arch}{width}, {self.precision}, batch {self.batch_size}"
+        return title(self.arch, self.width, self.precision, self.batch_size)
 
     def best(self, side: str) -> Timing | None:
         """The fastest of a side, by medians."""

@@ -221,10 +221,7 @@ class SingleLayers(TorchProgram):
             return drawn.to(self.device, dtype, memory_format=torch.channels_last)
 
         for layer in job.layers:
-            x, dy = (
-                activation(layer.inputs, layer.size),
-                activation(layer.outputs, -(-layer.size // layer.stride)),
-            )
+            x, dy = activation(layer.inputs, layer.size), activation(layer.outputs, layer.output_size)
             if layer.kind == "convolution":
                 shape = layer.outputs, layer.inputs, layer.kernel, layer.kernel
                 weight = torch.randn(shape, generator=generator).to(self.device)
