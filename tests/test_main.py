@@ -168,6 +168,14 @@ def test_a_workdir_of_another_config_is_refused(run: tuple[str, Path, str]):
     assert sorted(workdir.rglob("*")) == before
 
 
+def test_held_out_images_that_were_trained_on_are_not_evaluated(run: tuple[str, Path, str]):
+    engine, workdir, _ = run
+    done = command(*SMALL, engine, "--mode=eval", f"--checkpoint={workdir}", "--config.data.holdout=5")
+    assert done.returncode == 2
+    assert "was trained with config.data.holdout=0" in done.stderr
+    assert done.stdout == ""
+
+
 def test_without_cifar10_the_digits_are_used_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
