@@ -1,4 +1,4 @@
-"""Compiles kernels.cc for this machine, once, and makes it known to XLA."""
+"""Compiles kernels.cc and its headers for this machine, once, and makes it known to XLA."""
 
 from __future__ import annotations
 
@@ -103,9 +103,11 @@ def cache_folder() -> Path:
 
 
 def fingerprint(command: list[str]) -> str:
-    """What the library depends on: the source, the command, versions, and the processor it is tuned for."""
+    """What the library depends on: the sources, the command, versions, and the processor it is tuned for."""
     version = subprocess.run([command[0], "--version"], capture_output=True, text=True).stdout
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     processor = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
-    parts = [SOURCE.read_text(encoding="utf-8"), " ".join(command), version, processor, jax.__version__]
+    sources = [SOURCE, *sorted(SOURCE.parent.glob("*.h"))]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    parts = [*texts, " ".join(command), version, processor, jax.__version__]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -21,32 +21,66 @@ def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+def suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> bool:
+    """Whether Winograd's way (winograd.h) is the faster one for a convolution and its gradients; see `conv`.
+
+    It multiplies 16 times for a tile of 2×2 results, and not 9 times for each. At an edge it can't leave out
+    the padding, as oneDNN does, and its transforms take time too; docs/results/speed.md has the measurements
+    that the limits come from.
+    """
+    n, height, width, inputs = x.shape
+    outputs = kernel.shape[-1]
+    if (x.dtype, kernel.dtype) != (jnp.float32, jnp.float32) or (kernel.shape[0], stride, padding) != (
+        3,
+        1,
+        1,
+    ):
+        return False
+    if min(inputs, outputs) < 64 or inputs % 32 or outputs % 32:
+        return False
+    tiles = -(-height // 2) * -(-width // 2)
+    return n * tiles >= 64 and (3 * height - 2) * (3 * width - 2) >= 1.5 * 16 * tiles
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def conv(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, winograd: bool | None = None
+) -> jax.Array:
     """Convolve x (N, H, W, I) with a square kernel (K, K, I, O), padded alike on all sides.
 
     Args:
       x: float32 or bfloat16.
       kernel: float32, or x's dtype; rounded to x's dtype before use. Its gradient has its own dtype.
+      winograd: by Winograd's way or oneDNN's direct one; by default whichever is faster.
 
     Returns:
       (N, H', W', O) in x's dtype, H' = (H + 2·padding − K) // stride + 1; sums are taken in float32.
     """
     sides = [(side + 2 * padding - kernel.shape[0]) // stride + 1 for side in x.shape[1:3]]
     y = jax.ShapeDtypeStruct((x.shape[0], *sides, kernel.shape[-1]), x.dtype)
-    return _call("resnet_conv_forward", y)(x, kernel, stride=np.int64(stride), padding=np.int64(padding))
+    return _call("resnet_conv_forward", y)(x, kernel, **_how(x, kernel, stride, padding, winograd))
 
 
-def _conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Any:
-    return conv(x, kernel, stride, padding), (x, kernel)
+def _how(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, winograd: bool | None
+) -> dict[str, np.int64 | bool]:
+    if winograd is None:
+        winograd = suits_winograd(x, kernel, stride, padding)
+    return {"stride": np.int64(stride), "padding": np.int64(padding), "winograd": winograd}
 
 
-def _conv_backward(stride: int, padding: int, saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int, winograd: bool | None) -> Any:
+    return conv(x, kernel, stride, padding, winograd), (x, kernel)
+
+
+def _conv_backward(
+    stride: int, padding: int, winograd: bool | None, saved: Any, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    geometry = {"stride": np.int64(stride), "padding": np.int64(padding)}
+    how = _how(x, kernel, stride, padding, winograd)
     # two calls, so that XLA drops the one that nobody needs: the gradient of the images
-    dx = _call("resnet_conv_input_grad", _like(x))(dy, kernel, **geometry)
-    dkernel = _call("resnet_conv_weight_grad", _like(kernel))(x, dy, **geometry)
+    dx = _call("resnet_conv_input_grad", _like(x))(dy, kernel, **how)
+    dkernel = _call("resnet_conv_weight_grad", _like(kernel))(x, dy, **how)
     return dx, dkernel
 
 

@@ -37,8 +37,10 @@ def run(case):
 cases = [
     (dtype, *sizes)
     for dtype in (jnp.float32, jnp.bfloat16)
-    for sizes in ((2, 7, 3, 17, 7, 2), (1, 9, 16, 64, 3, 1), (3, 6, 5, 33, 1, 2))
+    for sizes in ((2, 7, 3, 17, 7, 2), (1, 9, 16, 64, 3, 1), (3, 6, 5, 33, 1, 2), (2, 15, 64, 96, 3, 1))
 ]
+x, w = (jnp.zeros(s, jnp.float32) for s in ((2, 15, 15, 64), (3, 3, 64, 96)))
+assert ops.suits_winograd(x, w, 1, 1)  # so that the last case tests it
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
     list(pool.map(run, cases))
 for wrong in ((2, 4, 4, 3), (1, 4, 4, 5)):

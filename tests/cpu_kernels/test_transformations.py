@@ -14,14 +14,15 @@ import pytest
 
 from flax_resnet.cpu_kernels import ops
 
-X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 8, 8, 16)), jnp.float32)
-W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 16, 16)), jnp.float32)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 8, 8, 32)), jnp.float32)
+W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 32, 32)), jnp.float32)
 
 
 def loss(x: jax.Array, w: jax.Array) -> jax.Array:
-    y, _, _ = ops.norm_train(
-        ops.conv(x, w, 1, 1), jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, x, True
-    )
+    """A convolution by Winograd's way and one by oneDNN's, with their batch norms."""
+    scale, bias = jnp.ones(32, jnp.float32), jnp.zeros(32, jnp.float32)
+    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1, True), scale, bias, 1e-5, x, True)
+    y, _, _ = ops.norm_train(ops.conv(y, w, 1, 1, False), scale, bias, 1e-5, x, True)
     return jnp.sum(jnp.square(y))
 
 
@@ -54,7 +55,7 @@ def test_arrays_that_do_not_fit_are_refused():
         )
     with pytest.raises(Exception, match="one shape and dtype"):
         jax.block_until_ready(
-            ops.norm_train(X[0], jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32), 1e-5, X[0, :1], True)
+            ops.norm_train(X[0], jnp.ones(32, jnp.float32), jnp.zeros(32, jnp.float32), 1e-5, X[0, :1], True)
         )
     with pytest.raises(Exception, match="fits the activations"):
         jax.block_until_ready(ops.conv(X[0], W[:, :, :8], 1, 1))
@@ -77,11 +78,12 @@ from flax_resnet.cpu_kernels import choose, ops
 from flax_resnet.cpu_kernels.build import load
 assert not load(), load()
 assert not choose("auto", "f32")[0]  # XLA splits a batch, and can't split these calls
-x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 16)), jnp.float32)
-w = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 16, 16)), jnp.float32)
+x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 32)), jnp.float32)
+w = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 32, 32)), jnp.float32)
 def loss(x, w):
-    scale, bias = jnp.ones(16, jnp.float32), jnp.zeros(16, jnp.float32)
-    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1), scale, bias, 1e-5, x, True)
+    scale, bias = jnp.ones(32, jnp.float32), jnp.zeros(32, jnp.float32)
+    y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1, True), scale, bias, 1e-5, x, True)
+    y, _, _ = ops.norm_train(ops.conv(y, w, 1, 1, False), scale, bias, 1e-5, x, True)
     return jnp.sum(y ** 2)
 step = jax.jit(jax.grad(loss, (0, 1)))
 wanted = step(x, w)

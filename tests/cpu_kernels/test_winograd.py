@@ -1,0 +1,137 @@
+"""Winograd's way against float64, within a bound derived from its own arithmetic; and where it is taken.
+
+y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A errs by at most γ·|Aᵀ|[(|G||g||Gᵀ|) ∘ (|Bᵀ||d||B|)]|A|, where γ counts the
+roundings that a term can meet on its way (Higham, "Accuracy and Stability of Numerical Algorithms", section
+3.1); the gradients alike.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_resnet.cpu_kernels import ops
+from flax_resnet.steps import make_loss
+from flax_resnet.train_state import abstract_model
+from parity.budget import gamma
+from tests.cpu_kernels.test_ops import check, draw, reference_conv
+from tests.parity.helpers import describe
+
+A = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], float)
+B = np.array([[1, 0, 0, 0], [0, 1, -1, 1], [-1, 1, 1, 0], [0, 0, 0, -1]], float)
+G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], float) / 2
+ROUNDINGS = 16  # of the three transforms and one product, at most
+
+
+def tiles_of(image: np.ndarray, side: int, before: int) -> np.ndarray:
+    """(N, H, W, C) → (tiles, side, side, C): pixels 2i − before … of tile i, zeros outside."""
+    n, height, width, channels = image.shape
+    down, across = (height + 1) // 2, (width + 1) // 2
+    padded = np.zeros((n, 2 * down + 2, 2 * across + 2, channels))
+    padded[:, before : before + height, before : before + width] = image
+    return np.stack(
+        [
+            padded[image_number, 2 * i : 2 * i + side, 2 * j : 2 * j + side]
+            for image_number in range(n)
+            for i in range(down)
+            for j in range(across)
+        ]
+    )
+
+
+def both_sides(matrix: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """matrix · array · matrixᵀ over axes 1 and 2 of (tiles, s, s, …)."""
+    return np.einsum("pa,tab...,qb->tpq...", matrix, array, matrix)
+
+
+def sizes_forward(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """|Aᵀ|[(|G||g||Gᵀ|) ∘ (|Bᵀ||d||B|)]|A|, as an image."""
+    n, height, width, _ = x.shape
+    points = both_sides(abs(B.T), tiles_of(abs(x), 4, 1))
+    products = np.einsum("tpqc,pqck->tpqk", points, both_sides(abs(G), abs(kernel)[None])[0])
+    tiles = both_sides(abs(A.T), products)
+    down, across = (height + 1) // 2, (width + 1) // 2
+    image = tiles.reshape(n, down, across, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+    return image.reshape(n, 2 * down, 2 * across, -1)[:, :height, :width]
+
+
+def sizes_weight_gradient(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """|Gᵀ|[Σ (|Bᵀ||d||B|) ∘ (|A||dy||Aᵀ|)]|G|."""
+    points = both_sides(abs(B.T), tiles_of(abs(x), 4, 1))
+    gradients = both_sides(abs(A), tiles_of(abs(dy), 2, 0))
+    return both_sides(abs(G.T), np.einsum("tpqc,tpqk->pqck", points, gradients)[None])[0]
+
+
+SHAPES = [
+    (64, 4, 4, 64, 64),
+    (3, 7, 9, 32, 96),  # odd sides, more tiles than one block, uneven channels
+    (1, 16, 16, 64, 32),
+    (2, 1, 5, 32, 32),
+    (1, 2, 2, 32, 64),
+    (5, 33, 32, 32, 32),  # several blocks per thread, and several for the weight gradient
+    (4, 4, 4, 512, 512),
+]
+
+
+@pytest.mark.parametrize(("n", "height", "width", "inputs", "outputs"), SHAPES)
+def test_results_and_gradients(n: int, height: int, width: int, inputs: int, outputs: int):
+    x, x64 = draw(0, n, height, width, inputs)
+    w, w64 = draw(1, 3, 3, inputs, outputs)
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), x, w)
+    dy, dy64 = draw(2, *y.shape)
+    dx, dw = vjp(dy)
+    y64, dx64, dw64 = reference_conv(x64, w64, dy64, 1)
+    turned = w64[::-1, ::-1].transpose(0, 1, 3, 2)
+    tiles = n * ((height + 1) // 2) * ((width + 1) // 2)
+    check(y, y64, gamma(inputs + ROUNDINGS, "f32") * sizes_forward(x64, w64), "y")
+    check(dx, dx64, gamma(outputs + ROUNDINGS, "f32") * sizes_forward(dy64, turned), "dx")
+    check(dw, dw64, gamma(tiles + ROUNDINGS, "f32") * sizes_weight_gradient(x64, dy64), "dw")
+
+
+def test_small_integers_come_out_exactly():
+    """All factors are powers of two: nothing is rounded, so any wrong index or sign shows."""
+    rng = np.random.default_rng(0)
+    x, w, dy = (
+        rng.integers(-4, 5, s).astype(np.float32) for s in ((5, 9, 6, 32), (3, 3, 32, 64), (5, 9, 6, 64))
+    )
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), jnp.asarray(x), jnp.asarray(w))
+    wanted = reference_conv(*(array.astype(np.float64) for array in (x, w, dy)), 1)
+    for found, exact in zip((y, *vjp(jnp.asarray(dy))), wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(found), exact)
+
+
+def test_it_is_taken_where_it_is_faster():
+    def suits(
+        shape: tuple[int, ...], outputs: int, side: int = 3, stride: int = 1, dtype: str = "float32"
+    ) -> bool:
+        kernel = jax.ShapeDtypeStruct((side, side, shape[-1], outputs), jnp.float32)
+        return ops.suits_winograd(jax.ShapeDtypeStruct(shape, dtype), kernel, stride, side // 2)
+
+    assert suits((64, 32, 32, 64), 64)
+    assert suits((64, 4, 4, 512), 512)
+    assert not suits((64, 32, 32, 64), 64, dtype="bfloat16")
+    assert not suits((64, 32, 32, 64), 128, stride=2)
+    assert not suits((64, 32, 32, 64), 64, side=1)
+    assert not suits((64, 32, 32, 3), 64)
+    assert not suits((64, 32, 32, 32), 64)
+    assert not suits((64, 32, 32, 64), 80)  # not a multiple of 32
+    assert not suits((64, 2, 2, 512), 512)  # oneDNN leaves out the padding, more than half of the work
+    assert not suits((1, 4, 4, 512), 512)  # the kernel's transform would cost more than it saves
+
+
+def test_a_resnet18_takes_it_for_thirteen_convolutions_and_their_gradients():
+    graphdef, *variables = abstract_model(describe("resnet18", width=64), "f32")
+    batch = {
+        "image": jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct((64,), jnp.int32),
+    }
+    gradients = jax.make_jaxpr(jax.grad(make_loss(graphdef, 0.0), has_aux=True))(*variables, batch)
+    assert str(gradients).count("('winograd', True)") == 3 * 13
+
+
+def test_what_it_can_not_do_is_refused():
+    x, w = jnp.ones((2, 8, 8, 32), jnp.float32), jnp.ones((3, 3, 32, 48), jnp.float32)
+    with pytest.raises(Exception, match="Winograd's way is for"):
+        jax.block_until_ready(ops.conv(x, w, 1, 1, True))
