@@ -1,4 +1,7 @@
-"""How far a single layer's output may be off in float64, element by element, from its inputs alone."""
+"""How far a single layer's output may be off, element by element, from its inputs alone.
+
+In float64, or where float32 is asked for: each bound is γ of that precision times sizes that float64 gives.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from parity.budget import C, gamma
 FEW = 8  # operations on an element besides the long sums, rounded up
 
 
-def output_bound(module: nn.Module, x: Tensor, training: bool) -> Tensor | None:
+def output_bound(module: nn.Module, x: Tensor, training: bool, precision: str) -> Tensor | None:
     """The largest allowed difference of two engines' outputs, of the output's shape (NCHW).
 
     0 for layers that only choose or move values; None for what is no single layer.
@@ -19,17 +22,18 @@ def output_bound(module: nn.Module, x: Tensor, training: bool) -> Tensor | None:
     if isinstance(module, nn.Conv2d):
         n = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
         sizes = F.conv2d(x.abs(), module.weight.abs(), None, module.stride, module.padding)
-        return C * gamma(n) * sizes
+        return C * gamma(n, precision) * sizes
     if isinstance(module, nn.Linear):
-        return C * gamma(module.in_features + 1) * F.linear(x.abs(), module.weight.abs(), module.bias.abs())
+        sizes = F.linear(x.abs(), module.weight.abs(), module.bias.abs())
+        return C * gamma(module.in_features + 1, precision) * sizes
     if isinstance(module, nn.BatchNorm2d):
-        return _batch_norm_bound(module, x, training)
+        return _batch_norm_bound(module, x, training, precision)
     if isinstance(module, nn.Sequential) or list(module.children()):
         return None
     return torch.zeros_like(module(x))
 
 
-def _batch_norm_bound(module: nn.BatchNorm2d, x: Tensor, training: bool) -> Tensor:
+def _batch_norm_bound(module: nn.BatchNorm2d, x: Tensor, training: bool, precision: str) -> Tensor:
     """γ of the mean's and the variance's sums, passed on through (x − mean)·scale/√(var + eps) + bias."""
 
     def channels(vector: Tensor) -> Tensor:
@@ -46,10 +50,10 @@ def _batch_norm_bound(module: nn.BatchNorm2d, x: Tensor, training: bool) -> Tens
         size = mean.abs()
     slope = channels(module.weight.abs() / torch.sqrt(var + module.eps))
     offsets = (x - channels(mean)).abs() + channels(size)
-    return C * gamma(n + FEW) * (slope * offsets + channels(module.bias.abs()))
+    return C * gamma(n + FEW, precision) * (slope * offsets + channels(module.bias.abs()))
 
 
-def statistics_bound(module: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+def statistics_bound(module: nn.BatchNorm2d, x: Tensor, precision: str) -> tuple[Tensor, Tensor]:
     """The largest allowed difference of the new running mean and variance, (channels,) each."""
     assert module.running_mean is not None
     assert module.running_var is not None
@@ -57,4 +61,5 @@ def statistics_bound(module: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]
     n = x.numel() // x.shape[1]
     mean = module.running_mean.abs() + module.momentum * x.abs().mean((0, 2, 3))
     var = module.running_var + module.momentum * x.var((0, 2, 3))
-    return C * gamma(n + FEW) * mean, C * gamma(n + FEW) * var
+    factor = C * gamma(n + FEW, precision)
+    return factor * mean, factor * var

@@ -1,7 +1,8 @@
 """Likely causes: the known mistakes, tried until one reproduces the wrong numbers.
 
 A cause is named only when PyTorch, making the same mistake on the same input, gives the other engine's
-numbers to `MATCH`. Where none does, the report has the place and the size of the error, and says so.
+numbers to `MATCH`, or `MATCH_F32` where a layer was run in float32. Where none does, the report has the place
+and the size of the error, and says so.
 """
 
 from __future__ import annotations
@@ -20,22 +21,25 @@ from parity.results import Finding, first_over
 from parity.sides import Layer, Pass, to_nhwc
 
 MATCH = 1e-9  # of the largest element; in float64 the right cause agrees to about 1e-14
+MATCH_F32 = 1e-5
 FAMILIES = (
     "structure", "convolution", "linear layer", "batch norm", "running statistics", "activation", "wiring",
     "pooling", "loss", "gradient", "weight decay", "momentum", "learning rate", "pipeline", "precision",
-    "state", "unknown",
+    "state", "native kernels", "unknown",
 )  # fmt: skip
 
 Cause = tuple[str, str]  # family, and what happened in words
 Alternatives = Iterable[tuple[str, str, Callable[[], Any]]]  # family, words, what it would give
 
 
-def of_layer(module: nn.Module, x: Tensor, output: np.ndarray, training: bool) -> Cause:
+def of_layer(module: nn.Module, x: Tensor, output: np.ndarray, training: bool, match: float = MATCH) -> Cause:
     """Why a layer's output is not PyTorch's, given PyTorch's input (NCHW); the output is NHWC."""
     with torch.no_grad():
         alternatives = mistakes(module, x, training)
         expected = to_nhwc(copy.deepcopy(module).train(training)(x))  # a batch norm would count this
-        return _first(alternatives, output) or _scale_or_rounding(output, expected) or _unknown()
+        return (
+            _first(alternatives, output, match) or _scale_or_rounding(output, expected, match) or _unknown()
+        )
 
 
 def mistakes(module: nn.Module, x: Tensor, training: bool) -> Alternatives:
@@ -46,7 +50,9 @@ def mistakes(module: nn.Module, x: Tensor, training: bool) -> Alternatives:
     return makers.get(type(module), _elementwise)(module, x, training)
 
 
-def of_statistics(module: nn.BatchNorm2d, x: Tensor, name: str, new: np.ndarray) -> Cause:
+def of_statistics(
+    module: nn.BatchNorm2d, x: Tensor, name: str, new: np.ndarray, match: float = MATCH
+) -> Cause:
     """Why a running mean or variance after a step is not PyTorch's."""
     old = getattr(module, f"running_{name}").detach().numpy()
     m, n = float(module.momentum or 0), x.numel() // x.shape[1]
@@ -69,14 +75,15 @@ def of_statistics(module: nn.BatchNorm2d, x: Tensor, name: str, new: np.ndarray)
             (family, "the deviation instead of the variance", lambda: (1 - m) * old + m * np.sqrt(batch)),
         ],
         new,
+        match,
     )  # fmt: skip
     expected = (1 - m) * old + m * batch
     if found:
         return found
     weights = (new - old) / np.where(batch == old, np.inf, batch - old)
-    if np.ptp(weights) <= MATCH:
+    if np.ptp(weights) <= match:
         return family, f"momentum is {weights.mean():.6g} instead of {m:g}"
-    return _scale_or_rounding(new, expected) or _unknown()
+    return _scale_or_rounding(new, expected, match) or _unknown()
 
 
 def of_wiring(ours: Pass, theirs: Pass, findings: list[Finding]) -> Cause:
@@ -124,9 +131,15 @@ def of_loss(
     return _scale_or_rounding(np.asarray(ours), np.asarray(theirs)) or ("loss", "the loss itself differs")
 
 
-def of_gradients(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], batch: int, first: str) -> Cause:
+def of_gradients(
+    ours: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    batch: int,
+    first: str,
+    match: float = MATCH,
+) -> Cause:
     """Why gradients differ though the loss agrees; `first` is the one nearest to the loss that does."""
-    ratios = {name: _ratio(ours[name], theirs[name]) for name in theirs}
+    ratios = {name: _ratio(ours[name], theirs[name], match) for name in theirs}
     known = {round(ratio, 9) for ratio in ratios.values() if ratio is not None}
     if len(known) == 1 and None not in ratios.values():
         ratio = known.pop()
@@ -136,7 +149,7 @@ def of_gradients(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], bat
         return "loss", words
     if not np.any(ours[first]):
         return "gradient", f"{first} gets no gradient at all"
-    return _scale_or_rounding(ours[first], theirs[first]) or (
+    return _scale_or_rounding(ours[first], theirs[first], match) or (
         "gradient", f"backwards from the loss, {first} is the first that differs"
     )  # fmt: skip
 
@@ -357,33 +370,33 @@ def _nhwc_of(make: Callable[[], Tensor]) -> Callable[[], np.ndarray]:
     return lambda: to_nhwc(make())
 
 
-def _first(alternatives: Alternatives, value: np.ndarray) -> Cause | None:
+def _first(alternatives: Alternatives, value: np.ndarray, match: float = MATCH) -> Cause | None:
     for family, words, make in alternatives:
         try:
             candidate = make()
         except (RuntimeError, IndexError, ValueError):  # shapes that this mistake can't have
             continue
-        if _close(value, np.asarray(candidate)):
+        if _close(value, np.asarray(candidate), match):
             return family, words
     return None
 
 
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
+def _close(a: np.ndarray, b: np.ndarray, match: float = MATCH) -> bool:
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return False
-    return float(np.abs(a - b).max(initial=0)) <= MATCH * float(np.abs(b).max(initial=0))
+    return float(np.abs(a - b).max(initial=0)) <= match * float(np.abs(b).max(initial=0))
 
 
-def _ratio(a: np.ndarray, b: np.ndarray) -> float | None:
+def _ratio(a: np.ndarray, b: np.ndarray, match: float) -> float | None:
     """a/b if it is one number for all elements."""
     norm = float(np.vdot(b, b))
     if a.shape != b.shape or not norm:
         return None
     ratio = float(np.vdot(a, b)) / norm
-    return ratio if _close(a, ratio * b) and ratio else None
+    return ratio if _close(a, ratio * b, match) and ratio else None
 
 
-def _scale_or_rounding(ours: np.ndarray, theirs: np.ndarray) -> Cause | None:
+def _scale_or_rounding(ours: np.ndarray, theirs: np.ndarray, match: float = MATCH) -> Cause | None:
     """A constant factor, or an error of the size that a lower precision makes."""
     if ours.shape != theirs.shape:
         return "wiring", f"its shape is {ours.shape} instead of {theirs.shape}"
@@ -393,7 +406,7 @@ def _scale_or_rounding(ours: np.ndarray, theirs: np.ndarray) -> Cause | None:
     for name, unit in (("float32", 2.0**-24), ("bfloat16", 2.0**-9)):
         if unit / 50 < error < unit * 50:
             return "precision", f"errors of {error:.1g} of the largest element, about {name}'s rounding"
-    ratio = _ratio(ours, theirs)
+    ratio = _ratio(ours, theirs, match)
     return ("unknown", f"it is {ratio:.9g} times PyTorch's") if ratio else None
 
 

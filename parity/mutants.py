@@ -23,6 +23,8 @@ OPTIMIZER, AUGMENT = "flax_resnet/optimizer.py", "flax_resnet/augment.py"
 STATE, PREDICT, NAMING = "flax_resnet/train_state.py", "flax_resnet/predict.py", "flax_resnet/naming.py"
 T_MODEL, T_STEPS, T_OPTIMIZER = "torch_ref/model.py", "torch_ref/steps.py", "torch_ref/optimizer.py"
 T_AUGMENT, T_STATE, T_PREDICT = "torch_ref/augment.py", "torch_ref/train_state.py", "torch_ref/predict.py"
+WINOGRAD, DIRECT = "flax_resnet/cpu_kernels/winograd.h", "flax_resnet/cpu_kernels/direct.h"
+NATIVE_NORM, OPS = "flax_resnet/cpu_kernels/batch_norm.h", "flax_resnet/cpu_kernels/ops.py"
 
 BLOCK_END = """y = self.bn2(self.conv2(y))
         for layer in self.shortcut:
@@ -33,6 +35,7 @@ T_BLOCK_END = """y = self.bn2(self.conv2(y))
         return F.relu(y + x)"""
 STATISTICS = """mean = jnp.mean(x, AXES)
     return mean, jnp.mean(jnp.square(x - mean), AXES)"""
+NATIVE, WIDE = ("native kernels",), ("--width=64",)
 FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
 
 MUTANTS = [
@@ -226,4 +229,30 @@ MUTANTS = [
            "for name, buffer in ():", ("state",), r"^step 2$"),
     Mutant("PyTorch: mean taken for zero", T_PREDICT, "standardisation_table(description.mean, description.std)",
            "standardisation_table((0, 0, 0), description.std)", ("pipeline",), r"floats"),
+    # the native kernels
+    Mutant("native: a sign in Winograd's transform of the input", WINOGRAD, "t[2][b] = d2 - d1,", "t[2][b] = d1 - d2,",
+           NATIVE, r"^layer1\.0\.conv1", WIDE),
+    Mutant("native: a sign in Winograd's transform of the output", WINOGRAD, "t[1][b] = m1 - m2 - m3;",
+           "t[1][b] = m1 - m2 + m3;", NATIVE, r"^layer1\.0\.conv1", WIDE),
+    Mutant("native: tiles begin a pixel late", WINOGRAD, "map.pixels<4>(image, tile, 1, zeros, d);",
+           "map.pixels<4>(image, tile, 0, zeros, d);", NATIVE, r"^layer1\.0\.conv1", WIDE),
+    Mutant("native: kernel not turned around for the input's gradient", WINOGRAD, "(8 - 3 * a - b)", "(3 * a + b)",
+           NATIVE, r"^layer1\.0\.conv1 dinput", WIDE),
+    Mutant("native: the last tiles are missing in the kernel's gradient", WINOGRAD, "first < tiles; first += size",
+           "first + size < tiles; first += size", NATIVE, r"^layer1\.0\.conv1 dweight", WIDE),
+    Mutant("native: inputs and outputs of a kernel swapped", DIRECT, "memory::desc(w, kernel_type, tag::hwio);",
+           "memory::desc(w, kernel_type, tag::cdab);", NATIVE, r"^conv1"),
+    Mutant("native: unbiased variance normalises", NATIVE_NORM, "var[c] = float(s / n);", "var[c] = float(s / (n - 1));",
+           NATIVE, r"^layer2\.0\.bn1"),  # where n is small enough for a bound of n roundings
+    Mutant("native: blocks joined with wrong weights", NATIVE_NORM, "partial.rows += n;", "partial.rows = n;", NATIVE,
+           FIRST_NORM, WIDE),
+    Mutant("native: the residual is not added", NATIVE_NORM, "if (ADD) value += load(r[c]);", "", NATIVE,
+           r"^layer1\.0$"),
+    Mutant("native: no mask in the gradient of the sum's ReLU", NATIVE_NORM,
+           "if (MASK == FROM_Y) return load(y[c]) > 0.f ? dy : 0.f;", "if (MASK == FROM_Y) return dy;", NATIVE,
+           r"^layer4\.1\.bn2"),
+    Mutant("native: the batch's statistics count as constants in the gradient", NATIVE_NORM, "tilt[c] = training ?",
+           "tilt[c] = false ?", NATIVE, r"^bn1 dinput"),
+    Mutant("native: gradients of scale and bias swapped", OPS, "return dx, dscale, dbias, None",
+           "return dx, dbias, dscale, None", NATIVE, r"^bn1 d"),
 ]  # fmt: skip

@@ -19,12 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax_resnet.cpu_kernels.build import load
 from parity.mutants import MUTANTS, Mutant
 from recipe.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("configs", "flax_resnet", "parity", "recipe", "torch_ref")
 VERIFY = ["verify", "--quick", "--stop", "--width=8"]
+NATIVE = "cpu_kernels"  # in the path of files that only native kernels have
 SECONDS = 1800  # after which a mutant counts as not caught
 
 
@@ -41,13 +43,16 @@ def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], N
       and right: whether it was caught where and as what it should be.
 
     Raises:
-      UserError: if a name matches none, or the code to change is not there any more.
+      UserError: if a name matches none, the code to change is not there any more, or mutants of the native
+        kernels are among them and there are none here.
     """
     chosen = [m for m in MUTANTS if not names or any(name.lower() in m.name.lower() for name in names)]
     if not chosen:
         raise UserError(f"no mutant is named like {' or '.join(names)}")
     for mutant in chosen:
         changed(mutant)
+    if any(NATIVE in m.file for m in chosen) and (why_not := load()):
+        raise UserError(f"no native kernels to plant mistakes in: {why_not}")
     results = []
     with tempfile.TemporaryDirectory() as cache, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         for result in pool.map(lambda mutant: attempt(mutant, cache), chosen):
@@ -76,8 +81,8 @@ def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
             shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(changed(mutant), encoding="utf-8")
         command = [sys.executable, "-m", "parity", *VERIFY, *mutant.flags, f"--json={copy / 'report.json'}"]
-        # most programs are the same for all mutants: compile them once
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        # most programs are the same for all mutants: compile them once; mutated kernels go with the folder
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "XDG_CACHE_HOME": cache}
         try:
             done = subprocess.run(
                 command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS

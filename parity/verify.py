@@ -58,7 +58,8 @@ def verify(
     """
     started = time.monotonic()
     checks: list[Check] = []
-    for check in _checks(case, data, set(levels)):
+    for found in _checks(case, data, set(levels)):
+        check = _without_kernels(found, case, data)
         checks.append(check)
         on_check(check)
         if stop and not check.passed:
@@ -91,6 +92,19 @@ def _checks(case: Case, data: Dataset | None, levels: set[int]) -> Iterator[Chec
             raise
         except Exception as error:  # a network that does not run is a finding, whatever it raises
             yield crashed(level, error)
+
+
+def _without_kernels(check: Check, case: Case, data: Dataset | None) -> Check:
+    """Where native kernels ran and a check failed: the check with the cause that XLA's kernels tell."""
+    native = check.precision in ("f32", "bf16") and choose(case.cpu_kernels, check.precision)[0]
+    if check.passed or not native:
+        return check
+    plain = _checks(dataclasses.replace(case, cpu_kernels="xla"), data, {check.level})
+    again = next(c for c in plain if (c.name, c.precision) == (check.name, check.precision))
+    if not again.passed:
+        return check
+    words = f"XLA's kernels are right here (--cpu-kernels=xla), the native ones are not: {check.cause}"
+    return dataclasses.replace(check, family="native kernels", cause=words.removesuffix(": "))
 
 
 def crashed(level: int, error: Exception) -> Check:

@@ -88,8 +88,9 @@ constexpr size_t MOST_CONVOLUTIONS = 512;
 
 inline Convolution& convolution(Kind kind, const Shape& s, memory::data_type type, memory::data_type kernel_type) {
   static std::map<std::array<int64_t, 13>, Convolution> cache;
-  const std::array<int64_t, 13> key{kind,     int64_t(type), int64_t(kernel_type), s.n,         s.height, s.width, s.inputs,
-                                    s.side,   s.outputs,     s.out_height,         s.out_width, s.stride, s.padding};
+  const std::array<int64_t, 13> key{kind,         int64_t(type), int64_t(kernel_type), s.n,           s.height,
+                                    s.width,      s.inputs,      s.side,               s.outputs,     s.out_height,
+                                    s.out_width,  s.stride,      s.padding};
   auto found = cache.find(key);
   if (found != cache.end()) return found->second;
   if (cache.size() >= MOST_CONVOLUTIONS) cache.clear();

@@ -49,7 +49,7 @@ inline void block(int64_t depth, const float* __restrict a, int64_t row, int64_t
                   float* __restrict c, int64_t c_row) {
   Lanes sums[R][2];
   for (int r = 0; r < R; ++r)
-    for (int j = 0; j < 2; ++j) sums[r][j] = ADD ? load(c + r * c_row + j * LANES) : Lanes{};
+    for (int j = 0; j < 2; ++j) sums[r][j] = Lanes{};
   for (int64_t k = 0; k < depth; ++k) {
     const Lanes b0 = load(b + k * PANEL), b1 = load(b + k * PANEL + LANES);
 #pragma GCC unroll 12
@@ -60,7 +60,10 @@ inline void block(int64_t depth, const float* __restrict a, int64_t row, int64_t
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int j = 0; j < 2; ++j) store(c + r * c_row + j * LANES, sums[r][j]);
+    for (int j = 0; j < 2; ++j) {
+      float* to = c + r * c_row + j * LANES;
+      store(to, ADD ? load(to) + sums[r][j] : sums[r][j]);  // at last, so that long sums are sums of short ones
+    }
 }
 
 template <bool ADD>
@@ -253,9 +256,10 @@ inline void forward(const Map& x, const float* from, const float* kernel, const 
 inline void weight_gradient(const Map& x, const float* image, const Map& y, const float* dy, float* dkernel) {
   static Buffer pixels_of_all, gradients_of_all, sums_of_all, zeros_of_all;
   const int64_t tiles = x.tiles(), size = std::min(tiles, GRADIENT_TILES), step = x.channels * y.channels;
-  float *pixels = pixels_of_all.of(POINTS * size * x.channels), *gradients = gradients_of_all.of(POINTS * size * y.channels),
-        *sums = sums_of_all.of(POINTS * step), *zeros = zeros_of_all.of(std::max(x.channels, y.channels));
-  std::fill(zeros, zeros + std::max(x.channels, y.channels), 0.f);
+  const int64_t most = std::max(x.channels, y.channels);
+  float *pixels = pixels_of_all.of(POINTS * size * x.channels), *sums = sums_of_all.of(POINTS * step),
+        *gradients = gradients_of_all.of(POINTS * size * y.channels), *zeros = zeros_of_all.of(most);
+  std::fill(zeros, zeros + most, 0.f);
 #pragma omp parallel
   {
     for (int64_t first = 0; first < tiles; first += size) {

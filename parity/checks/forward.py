@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator
 
@@ -29,53 +30,64 @@ def shapes(case: Case, training: bool) -> list[tuple[int, int]]:
 
 def check(case: Case, training: bool) -> Iterator[Check]:
     """All checks of level 2 (evaluation) or 3 (training)."""
-    yield from layers_alone(case, training)
+    for precision in ("f64", "f32"):
+        yield from layers_alone(case, training, precision)
     for precision in ("f64", "f32", "bf16"):
         yield whole_network(case, training, precision)
     if training:
         yield statistics_end_to_end(case)
 
 
-def layers_alone(case: Case, training: bool) -> Iterator[Check]:
-    """Every layer gets the input that it has in PyTorch, in float64; elementwise bounds."""
-    case = case.with_all_digits
+def layers_alone(case: Case, training: bool, precision: str) -> Iterator[Check]:
+    """Every layer gets the input that it has in PyTorch, and must give what PyTorch gives in float64.
+
+    Bounds are elementwise. In float32 input and weights are rounded, so they are the same in both.
+    """
+    if precision == "f64":
+        case = case.with_all_digits
     level = 3 if training else 2
+    match = causes.MATCH if precision == "f64" else causes.MATCH_F32
     findings, statistics = [], []
     family, cause = "", ""
     for count, size in shapes(case, training):
-        reference = case.torch("f64").forward(case.images(count, size), training)
-        for layer in reference.layers[:-1]:
-            module = case.torch("f64").module(layer.path)
-            x = torch.from_numpy(layer.input)
+        for layer in case.torch("f64").forward(case.images(count, size), training).layers[:-1]:
+            module = copy.deepcopy(case.torch("f64").module(layer.path)).train(training)
+            x = torch.from_numpy(rounded(layer.input, precision))
             x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
-            module.train(training)
+            after = copy.deepcopy(module)
             with torch.no_grad():
-                bound = output_bound(module, x, training)
-            if bound is None:
-                continue  # a block: its layers are here, its sum is in the whole network
-            ours = case.flax("f64").module(layer.path, training)
-            output = to_float(ours(jnp.asarray(layer.input)))
-            finding = elementwise(layer.path, output, layer.output, to_nhwc(bound))
+                bound = output_bound(module, x, training, precision)
+                if bound is None:
+                    continue  # a block: its layers are here, its sum is in the whole network
+                expected = to_nhwc(after(x))
+            side = case.flax(precision)
+            ours = side.module(layer.path, training)
+            output = to_float(jnp.asarray(ours(jnp.asarray(to_nhwc(x), side.dtype))))
+            finding = elementwise(layer.path, output, expected, to_nhwc(bound))
             findings.append(finding)
             if finding.ratio > 1 and not cause:
-                family, cause = causes.of_layer(module, x, output, training)
+                family, cause = causes.of_layer(module, x, output, training, match)
             if training and isinstance(module, nn.BatchNorm2d):
-                for name, bounds in zip(("mean", "var"), statistics_bound(module, x), strict=True):
-                    key = f"{layer.path}.running_{name}"
+                for name, bounds in zip(("mean", "var"), statistics_bound(module, x, precision), strict=True):
                     new = to_float(getattr(ours, name)[...])
-                    statistics.append(
-                        elementwise(key, new, reference.statistics[key], bounds.detach().numpy())
-                    )
+                    theirs = to_float(getattr(after, f"running_{name}"))
+                    key = f"{layer.path}.running_{name}"
+                    statistics.append(elementwise(key, new, theirs, to_float(bounds)))
                     if statistics[-1].ratio > 1 and not cause:
-                        family, cause = causes.of_statistics(module, x, name, new)
+                        family, cause = causes.of_statistics(module, x, name, new, match)
     inputs = ", ".join(f"{count}×{size}²" for count, size in shapes(case, training))
     name = f"{MODE[training]}: every layer on its own ({inputs})"
-    yield Check(level, name, "f64", "largest element", tuple(findings), family, cause)
+    yield Check(level, name, precision, "largest element", tuple(findings), family, cause)
     if training:
         yield Check(
-            level, "train: running statistics of every batch norm", "f64", "largest element",
+            level, "train: running statistics of every batch norm", precision, "largest element",
             tuple(statistics), family, cause,
         )  # fmt: skip
+
+
+def rounded(array: np.ndarray, precision: str) -> np.ndarray:
+    """float64 numbers that a precision holds exactly."""
+    return array if precision == "f64" else array.astype(np.float32).astype(np.float64)
 
 
 def whole_network(case: Case, training: bool, precision: str) -> Check:

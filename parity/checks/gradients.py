@@ -17,7 +17,7 @@ from parity import causes, decisions
 from parity.bounds import FEW
 from parity.budget import Arrays, C, distance, gamma, lower, reference_errors, scaled
 from parity.case import Case
-from parity.checks.forward import elementwise, shapes
+from parity.checks.forward import elementwise, rounded, shapes
 from parity.results import Check, Finding, first_over
 from parity.sides import Gradients, to_float, to_nhwc
 from parity.trees import torch_arrays
@@ -28,7 +28,8 @@ LOSS = "loss"
 
 def check(case: Case) -> Iterator[Check]:
     """Layers one by one, then the whole network in every precision."""
-    yield layers_alone(case)
+    for precision in ("f64", "f32"):
+        yield layers_alone(case, precision)
     for smoothing in SMOOTHING:
         yield whole_network(case, "f64", smoothing)
     for precision in ("f32", "bf16"):
@@ -77,12 +78,15 @@ def _errors(case: Case, smoothing: float, precision: str, turns: bool) -> dict[s
     return reference_errors(reference, images, precision, doubtful)
 
 
-def layers_alone(case: Case) -> Check:
-    """Every layer's gradients, for PyTorch's input and a random gradient of its output, in float64.
+def layers_alone(case: Case, precision: str) -> Check:
+    """Every layer's gradients, for PyTorch's input and a random gradient of its output.
 
-    All of them are sums and have elementwise bounds.
+    All of them are sums and have elementwise bounds; PyTorch's are taken in float64. In float32 inputs and
+    weights are rounded, so they are the same in both.
     """
-    case = case.with_all_digits
+    if precision == "f64":
+        case = case.with_all_digits
+    match = causes.MATCH if precision == "f64" else causes.MATCH_F32
     ((count, size),) = shapes(case, training=True)
     findings: list[Finding] = []
     family = cause = ""
@@ -91,19 +95,23 @@ def layers_alone(case: Case) -> Check:
         module = case.torch("f64").module(layer.path)
         if isinstance(module, nn.Sequential) or list(module.children()):
             continue
-        upstream = rng.normal(size=layer.output.shape)
-        theirs = torch_backward(module, layer.input, upstream)
-        ours = flax_backward(case.flax("f64").module(layer.path, True), layer.input, upstream)
-        bounds = _bounds(module, layer.input, upstream, theirs)
+        x, upstream = (
+            rounded(array, precision) for array in (layer.input, rng.normal(size=layer.output.shape))
+        )
+        theirs = torch_backward(module, x, upstream)
+        side = case.flax(precision)
+        ours = flax_backward(
+            side.module(layer.path, True), *(jnp.asarray(a, side.dtype) for a in (x, upstream))
+        )
+        bounds = _bounds(module, x, upstream, theirs, precision)
         for name in theirs:
             finding = elementwise(f"{layer.path} d{name}", ours[name], theirs[name], bounds[name])
             findings.append(finding)
             if finding.ratio > 1 and not cause:
-                family, cause = causes.of_gradients(ours, theirs, count, name)
+                family, cause = causes.of_gradients(ours, theirs, count, name, match)
                 cause = f"{layer.path}: {cause}"
-    return Check(
-        4, "every layer's backward pass on its own", "f64", "largest element", tuple(findings), family, cause
-    )
+    name = "every layer's backward pass on its own"
+    return Check(4, name, precision, "largest element", tuple(findings), family, cause)
 
 
 def torch_backward(module: nn.Module, x: np.ndarray, upstream: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,34 +130,36 @@ def torch_backward(module: nn.Module, x: np.ndarray, upstream: np.ndarray) -> di
     }
 
 
-def flax_backward(module: object, x: np.ndarray, upstream: np.ndarray) -> dict[str, np.ndarray]:
+def flax_backward(module: object, x: jax.Array, upstream: jax.Array) -> dict[str, np.ndarray]:
     """The same from a Flax layer."""
     graphdef = nnx.graphdef(module)
     params, batch_stats = (nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.Param, nnx.BatchStat))
 
     def apply(params: object, x: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params, batch_stats)(x)
+        return jnp.asarray(nnx.merge(graphdef, params, batch_stats)(x))
 
-    _, pull = jax.vjp(apply, params, jnp.asarray(x))
-    of_params, of_input = pull(jnp.asarray(upstream))
+    _, pull = jax.vjp(apply, params, x)
+    of_params, of_input = pull(upstream)
     named = torch_arrays(of_params)
     return {"input": to_float(of_input)} | {name: to_float(value) for name, value in named.items()}
 
 
 def _bounds(
-    module: nn.Module, x: np.ndarray, upstream: np.ndarray, theirs: dict[str, np.ndarray]
+    module: nn.Module, x: np.ndarray, upstream: np.ndarray, theirs: dict[str, np.ndarray], precision: str
 ) -> dict[str, np.ndarray]:
     if isinstance(module, nn.Conv2d | nn.Linear):
         sums = torch_backward(_copy(module, torch.abs), np.abs(x), np.abs(upstream))
         batch = upstream.size // upstream.shape[-1]  # terms of a weight's gradient
         terms = {"input": module.weight.numel() // module.weight.shape[1]}
-        return {name: C * gamma(terms.get(name, batch)) * value for name, value in sums.items()}
+        return {name: C * gamma(terms.get(name, batch), precision) * value for name, value in sums.items()}
     if isinstance(module, nn.BatchNorm2d):
-        return _batch_norm_bounds(module, x, upstream)
+        return _batch_norm_bounds(module, x, upstream, precision)
     return {name: np.zeros_like(value) for name, value in theirs.items()}
 
 
-def _batch_norm_bounds(module: nn.BatchNorm2d, x: np.ndarray, upstream: np.ndarray) -> dict[str, np.ndarray]:
+def _batch_norm_bounds(
+    module: nn.BatchNorm2d, x: np.ndarray, upstream: np.ndarray, precision: str
+) -> dict[str, np.ndarray]:
     """γ of the sums in dx = w/σ·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ g·x̂ and db = Σ g, all of magnitudes.
 
     x̂ = (x − mean)/σ carries the error of the mean, which is a sum itself.
@@ -159,7 +169,7 @@ def _batch_norm_bounds(module: nn.BatchNorm2d, x: np.ndarray, upstream: np.ndarr
     weight, g = module.weight.detach().abs().numpy(), np.abs(upstream)
     deviation = np.sqrt(x.var(axes) + module.eps)
     normalised = (np.abs(x - x.mean(axes)) + np.abs(x).mean(axes)) / deviation
-    factor = C * gamma(2 * n + FEW)
+    factor = C * gamma(2 * n + FEW, precision)
     return {
         "input": factor * weight / deviation * (g + g.mean(axes) + normalised * (g * normalised).mean(axes)),
         "weight": factor * (g * normalised).sum(axes),

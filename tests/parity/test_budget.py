@@ -118,7 +118,7 @@ def test_a_convolutions_error_is_within_its_bound_and_the_bound_is_not_loose():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 2, 3, stride=2, padding=1, bias=False).double()
     x = torch.randn(1, 3, 6, 6, dtype=torch.float64)
-    bound = output_bound(conv, x, False)
+    bound = output_bound(conv, x, False, "f64")
     assert bound is not None
     padded = nn.functional.pad(x, (1, 1, 1, 1))
     for row, column in ((0, 0), (1, 2)):
@@ -138,7 +138,7 @@ def test_a_batch_norms_error_is_within_its_bound(training: bool):
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(4).double().train(training)
     x = torch.randn(8, 4, 5, 5, dtype=torch.float64) + torch.tensor([0, 3, 100, 1e4])[:, None, None]
-    bound, bounds = output_bound(norm, x, training), statistics_bound(norm, x)
+    bound, bounds = output_bound(norm, x, training, "f64"), statistics_bound(norm, x, "f64")
     assert bound is not None
     wide = x.numpy().astype(np.longdouble)
     mean, var = np.zeros(4, np.longdouble), np.ones(4, np.longdouble)
@@ -159,7 +159,7 @@ def test_a_batch_norms_error_is_within_its_bound(training: bool):
 def test_what_only_moves_values_may_not_differ_at_all():
     x = torch.randn(1, 2, 4, 4)
     for module in (nn.ReLU(), nn.Identity()):
-        bound = output_bound(module, x, False)
+        bound = output_bound(module, x, False, "f64")
         assert bound is not None
         assert not bound.any()
-    assert output_bound(nn.Sequential(nn.ReLU()), x, False) is None
+    assert output_bound(nn.Sequential(nn.ReLU()), x, False, "f64") is None

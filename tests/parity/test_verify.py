@@ -243,7 +243,8 @@ def test_mutants_are_many_on_both_sides_and_their_code_is_there():
     assert {mutant.file.partition("/")[0] for mutant in MUTANTS} == {"flax_resnet", "torch_ref"}
     for mutant in MUTANTS:
         text = planting.changed(mutant)
-        ast.parse(text)  # a mistake, not a typing error
+        if mutant.file.endswith(".py"):
+            ast.parse(text)  # a mistake, not a typing error
         assert set(mutant.families) <= set(causes.FAMILIES)
         re.compile(mutant.where)
 
