@@ -1,6 +1,6 @@
 """How far a single layer's output may be off, element by element, from its inputs alone.
 
-In float64, or where float32 is asked for: each bound is γ of that precision times sizes that float64 gives.
+Bounds are γ of the precision asked for, times sizes computed in float64.
 """
 
 from __future__ import annotations

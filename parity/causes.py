@@ -38,7 +38,9 @@ def of_layer(module: nn.Module, x: Tensor, output: np.ndarray, training: bool, m
         alternatives = mistakes(module, x, training)
         expected = to_nhwc(copy.deepcopy(module).train(training)(x))  # a batch norm would count this
         return (
-            _first(alternatives, output, match) or _scale_or_rounding(output, expected, match) or _unknown()
+            _first(alternatives, output, match, expected)
+            or _scale_or_rounding(output, expected, match)
+            or _unknown()
         )
 
 
@@ -76,8 +78,8 @@ def of_statistics(
         ],
         new,
         match,
+        expected := (1 - m) * old + m * batch,
     )  # fmt: skip
-    expected = (1 - m) * old + m * batch
     if found:
         return found
     weights = (new - old) / np.where(batch == old, np.inf, batch - old)
@@ -140,11 +142,11 @@ def of_gradients(
 ) -> Cause:
     """Why gradients differ though the loss agrees; `first` is the one nearest to the loss that does."""
     ratios = {name: _ratio(ours[name], theirs[name], match) for name in theirs}
-    known = {round(ratio, 9) for ratio in ratios.values() if ratio is not None}
-    if len(known) == 1 and None not in ratios.values():
-        ratio = known.pop()
+    known = [ratio for ratio in ratios.values() if ratio is not None]
+    if len(known) == len(ratios) and np.ptp(known) <= match * abs(known[0]):
+        ratio = known[0]
         words = f"every gradient is {ratio:.6g} times PyTorch's"
-        if abs(ratio - batch) < 1e-6:
+        if abs(ratio - batch) <= match * batch:
             words += f", the batch size: of a loss summed instead of averaged over {batch} examples"
         return "loss", words
     if not np.any(ours[first]):
@@ -370,11 +372,16 @@ def _nhwc_of(make: Callable[[], Tensor]) -> Callable[[], np.ndarray]:
     return lambda: to_nhwc(make())
 
 
-def _first(alternatives: Alternatives, value: np.ndarray, match: float = MATCH) -> Cause | None:
+def _first(
+    alternatives: Alternatives, value: np.ndarray, match: float = MATCH, right: np.ndarray | None = None
+) -> Cause | None:
+    """The first mistake that gives a value; not one that gives what is right, as far as `match` can tell."""
     for family, words, make in alternatives:
         try:
             candidate = make()
         except (RuntimeError, IndexError, ValueError):  # shapes that this mistake can't have
+            continue
+        if right is not None and _close(right, np.asarray(candidate), match):
             continue
         if _close(value, np.asarray(candidate), match):
             return family, words

@@ -23,4 +23,4 @@ def choose(setting: str, precision: str) -> tuple[bool, str]:
     if jax.device_count() > 1:
         return False, "XLA's, which can split a batch over devices"
     why_not = load()
-    return not why_not, f"XLA's: {why_not}" if why_not else "native (oneDNN)"
+    return not why_not, f"XLA's: {why_not}" if why_not else "native"

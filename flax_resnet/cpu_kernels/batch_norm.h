@@ -102,7 +102,7 @@ void block_statistics(const T* __restrict x, const Blocks& blocks, int64_t block
   partial.rows += n;
 }
 
-void combine_statistics(const std::vector<Partial>& partials, int64_t channels, float* mean, float* var) {
+inline void combine_statistics(const std::vector<Partial>& partials, int64_t channels, float* mean, float* var) {
   for (int64_t c = 0; c < channels; ++c) {
     double n = 0, m = 0, s = 0;
     for (const auto& p : partials) {
@@ -154,7 +154,8 @@ void norm_forward(const T* x, const T* residual, const float* scale, const float
 #pragma omp parallel num_threads(threads)
   {
     const int thread = omp_get_thread_num();
-    const int64_t first = blocks.first(thread, threads), last = blocks.first(thread + 1, threads);
+    const int team = omp_get_num_threads();  // may be fewer than asked for
+    const int64_t first = blocks.first(thread, team), last = blocks.first(thread + 1, team);
     if (training) {
       std::vector<float> sum(channels), square(channels), rest(channels);
       for (int64_t block = first; block < last; ++block)
@@ -237,7 +238,8 @@ void norm_backward(const T* dy, const T* x, const T* y, const float* scale, cons
 #pragma omp parallel num_threads(threads)
   {
     const int thread = omp_get_thread_num();
-    const int64_t first = blocks.first(thread, threads), last = blocks.first(thread + 1, threads);
+    const int team = omp_get_num_threads();  // may be fewer than asked for
+    const int64_t first = blocks.first(thread, team), last = blocks.first(thread + 1, team);
     {
       std::vector<float> sum(channels), product(channels);
       for (int64_t block = first; block < last; ++block)

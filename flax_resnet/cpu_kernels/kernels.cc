@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <stdexcept>
+#include <string>
 
 #include "batch_norm.h"
 #include "direct.h"
@@ -51,6 +52,8 @@ Shape shape_of(const Buffer& x, const Buffer& kernel, const Buffer& y, int64_t s
   const auto a = x.dimensions(), k = kernel.dimensions(), b = y.dimensions();
   const Shape s{a[0], a[1], a[2], a[3], k[0], k[3], b[1], b[2], stride, padding};
   const auto sides = [&](int64_t side) { return (side + 2 * padding - s.side) / stride + 1; };
+  for (const auto size : {s.n, s.height, s.width, s.inputs, s.outputs})
+    if (size < 1) throw std::invalid_argument("arrays that are not empty expected");
   if (b[0] != s.n || k[1] != s.side || k[2] != s.inputs || b[3] != s.outputs || s.out_height != sides(s.height) ||
       s.out_width != sides(s.width) || type_of(x) != type_of(y))
     throw std::invalid_argument("a kernel that fits the activations expected");
@@ -67,7 +70,8 @@ ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buff
                               y.untyped_data());
     if (x.element_type() != ffi::F32 || kernel.element_type() != ffi::F32 || s.side != 3 || stride != 1 ||
         padding != 1 || s.inputs % winograd::PANEL || s.outputs % winograd::PANEL)
-      throw std::invalid_argument("a float32 convolution that Winograd's way is for expected");
+      throw std::invalid_argument("Winograd's way is for float32, 3x3, stride 1, padding 1, channels in multiples of " +
+                                  std::to_string(winograd::PANEL));
     winograd::convolve(kind, s, floats(x), floats(kernel), floats(y));
   });
 }
@@ -89,17 +93,21 @@ ffi::Error conv_weight_grad(Buffer x, Buffer dy, ffi::Result<Buffer> dkernel, in
 
 // ---- batch norm ------------------------------------------------------------------------------------------------
 
-// Throws unless all `vectors` are float32 and have a value per channel of x, and all `maps` are empty or like x: what
-// is wrong would otherwise be read and written out of bounds.
-void require(const Buffer& x, std::initializer_list<const Buffer*> vectors,
-             std::initializer_list<const Buffer*> maps) {
+// Throws unless all `vectors` are float32 and have a value per channel of x, all `maps` are like x, and the `optional`
+// ones either all like x or all empty: what is wrong would otherwise be read and written out of bounds.
+void require(const Buffer& x, std::initializer_list<const Buffer*> vectors, std::initializer_list<const Buffer*> maps,
+             std::initializer_list<const Buffer*> optional) {
   if (x.dimensions().size() == 0 || x.element_count() == 0) throw std::invalid_argument("an empty activation");
   for (const auto* v : vectors)
     if (v->element_type() != ffi::F32 || int64_t(v->element_count()) != x.dimensions().back())
       throw std::invalid_argument("a float32 vector with one value per channel expected");
-  for (const auto* m : maps)
-    if (m->element_type() != x.element_type() || (m->element_count() && m->element_count() != x.element_count()))
+  const bool all = (*optional.begin())->element_count();
+  const auto like_x = [&](const Buffer* m, size_t count) {
+    if (m->element_type() != x.element_type() || m->element_count() != count)
       throw std::invalid_argument("activations of one shape and dtype expected");
+  };
+  for (const auto* m : maps) like_x(m, x.element_count());
+  for (const auto* m : optional) like_x(m, all ? x.element_count() : 0);
 }
 
 // `residual` is empty, of shape (0,), where there is none
@@ -118,7 +126,7 @@ ffi::Error norm_train(Buffer x, Buffer residual, Buffer scale, Buffer bias,
                       ffi::Result<Buffer> y, ffi::Result<Buffer> mean, ffi::Result<Buffer> var,
                       float eps, bool relu) {
   return Worker::instance().run([&] {
-    require(x, {&scale, &bias, &*mean, &*var}, {&residual, &*y});
+    require(x, {&scale, &bias, &*mean, &*var}, {&*y}, {&residual});
     ask_for_huge_pages(*y);
     (type_of(x) == dnnl::memory::data_type::f32 ? forward_of<float> : forward_of<bfloat16>)(
         x, residual, scale, bias, *y, floats(*mean), floats(*var), eps, relu, true);
@@ -128,7 +136,7 @@ ffi::Error norm_train(Buffer x, Buffer residual, Buffer scale, Buffer bias,
 ffi::Error norm_eval(Buffer x, Buffer residual, Buffer scale, Buffer bias,
                      Buffer mean, Buffer var, ffi::Result<Buffer> y, float eps, bool relu) {
   return Worker::instance().run([&] {
-    require(x, {&scale, &bias, &mean, &var}, {&residual, &*y});
+    require(x, {&scale, &bias, &mean, &var}, {&*y}, {&residual});
     ask_for_huge_pages(*y);
     (type_of(x) == dnnl::memory::data_type::f32 ? forward_of<float> : forward_of<bfloat16>)(
         x, residual, scale, bias, *y, floats(mean), floats(var), eps, relu, false);
@@ -157,7 +165,7 @@ ffi::Error norm_grad(Buffer dy, Buffer x, Buffer y, Buffer scale, Buffer bias,
                      ffi::Result<Buffer> dscale, ffi::Result<Buffer> dbias, float eps, bool relu,
                      bool training) {
   return Worker::instance().run([&] {
-    require(x, {&scale, &bias, &mean, &var, &dmean, &dvar, &*dscale, &*dbias}, {&dy, &y, &*dx, &*dresidual});
+    require(x, {&scale, &bias, &mean, &var, &dmean, &dvar, &*dscale, &*dbias}, {&dy, &*dx}, {&y, &*dresidual});
     ask_for_huge_pages(*dx);
     ask_for_huge_pages(*dresidual);
     (type_of(x) == dnnl::memory::data_type::f32 ? backward_of<float> : backward_of<bfloat16>)(

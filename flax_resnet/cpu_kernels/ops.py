@@ -1,7 +1,7 @@
 """The kernels as JAX functions with gradients.
 
-Reverse-mode gradients are exact; a second derivative is refused by JAX with a clear error, and so is
-forward mode. `vmap` runs the calls one after another.
+Reverse-mode gradients are kernels of their own; a second derivative is refused by JAX with a clear error, and
+so is forward mode. `vmap` runs the calls one after another.
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
 def suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> bool:
     """Whether Winograd's way (winograd.h) is the faster one for a convolution and its gradients; see `conv`.
 
-    It multiplies 16 times for a tile of 2×2 results, and not 9 times for each. At an edge it can't leave out
-    the padding, as oneDNN does, and its transforms take time too; docs/results/speed.md has the measurements
-    that the limits come from.
+    It needs 16 multiplications for a tile of 2×2 results instead of 36. At an edge it can't leave out the
+    padding, as oneDNN does, and its transforms take time too. The limits come from measurements on two cores
+    with AVX-512 (docs/results/speed.md, `python -m parity.speed.winograd`).
     """
     n, height, width, inputs = x.shape
     outputs = kernel.shape[-1]
-    if (x.dtype, kernel.dtype) != (jnp.float32, jnp.float32) or (kernel.shape[0], stride, padding) != (
-        3,
-        1,
-        1,
-    ):
+    if x.dtype != jnp.float32 or kernel.dtype != jnp.float32:
         return False
-    if min(inputs, outputs) < 64 or inputs % 32 or outputs % 32:
+    if kernel.shape[0] != 3 or stride != 1 or padding != 1:
+        return False
+    if inputs % 32 or outputs % 32:
         return False
     tiles = -(-height // 2) * -(-width // 2)
     return n * tiles >= 64 and (3 * height - 2) * (3 * width - 2) >= 1.5 * 16 * tiles

@@ -9,7 +9,7 @@
 //        0  1  0 −1         0   0   1
 //
 // and ∘ is, over all tiles and channels, one matrix product for each of the 16 points. All factors are 0, ±½ and ±1,
-// so the transforms only add. The input's gradient is the same with the kernel turned around and transposed; the
+// so the transforms only add and halve. The input's gradient is the same with the kernel turned around and transposed; the
 // kernel's gradient is Gᵀ[Σ (Bᵀ d B) ∘ (A dy Aᵀ)]G, summed over tiles.
 
 #pragma once
@@ -34,8 +34,8 @@ typedef float Anywhere __attribute__((vector_size(BYTES), aligned(4), may_alias)
 constexpr int64_t LANES = BYTES / 4;
 constexpr int64_t POINTS = 16;
 constexpr int64_t PANEL = 2 * LANES;  // columns of a product that are computed together
-constexpr int64_t TILES = 60;         // at once, by one thread: what they need stays in its second-level cache
-constexpr int64_t GRADIENT_TILES = 256;  // at once, by all threads together: the sums over them stay there
+constexpr int64_t TILES = 60;         // at once, by one thread: what a point's product needs stays in its caches
+constexpr int64_t GRADIENT_TILES = 256;  // at once, by all threads together
 
 inline Lanes load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Anywhere*>(to) = value; }
@@ -62,7 +62,7 @@ inline void block(int64_t depth, const float* __restrict a, int64_t row, int64_t
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < 2; ++j) {
       float* to = c + r * c_row + j * LANES;
-      store(to, ADD ? load(to) + sums[r][j] : sums[r][j]);  // at last, so that long sums are sums of short ones
+      store(to, ADD ? load(to) + sums[r][j] : sums[r][j]);  // once at the end: a long sum is a sum of short ones
     }
 }
 
@@ -224,19 +224,22 @@ struct Buffer {
   }
 };
 
-// y from x; with `turned`, dx from dy, which takes their places.
+// y from x; with `turned`, dx from dy in their places.
 inline void forward(const Map& x, const float* from, const float* kernel, const Map& y, float* to, bool turned) {
-  static Buffer panels_of_all;
-  float* panels = panels_of_all.of(POINTS * x.channels * y.channels);
-  // as many blocks for every thread, of about TILES tiles
+  // the same number of blocks for every thread, of at most TILES tiles
   const int64_t tiles = x.tiles(), threads = omp_get_max_threads(), most = threads * TILES;
   const int64_t blocks = (tiles + most - 1) / most * threads, size = (tiles + blocks - 1) / blocks;
+  static Buffer panels_of_all, pixels_of_all, sums_of_all, edges_of_all;
+  const int64_t pixels_size = POINTS * size * x.channels, sums_size = POINTS * size * y.channels;
+  float *panels = panels_of_all.of(POINTS * x.channels * y.channels),
+        *all_pixels = pixels_of_all.of(threads * pixels_size), *all_sums = sums_of_all.of(threads * sums_size),
+        *zeros = edges_of_all.of(x.channels + threads * y.channels);
+  std::fill(zeros, zeros + x.channels, 0.f);
 #pragma omp parallel num_threads(threads)
   {
-    static thread_local Buffer pixels_of_this, sums_of_this, edge_of_this;
-    float *pixels = pixels_of_this.of(POINTS * size * x.channels), *sums = sums_of_this.of(POINTS * size * y.channels),
-          *zeros = edge_of_this.of(x.channels + y.channels), *nowhere = zeros + x.channels;
-    std::fill(zeros, nowhere, 0.f);
+    const int64_t thread = omp_get_thread_num();
+    float *pixels = all_pixels + thread * pixels_size, *sums = all_sums + thread * sums_size,
+          *nowhere = zeros + x.channels + thread * y.channels;
     transform_kernels(kernel, turned ? y.channels : x.channels, turned ? x.channels : y.channels, turned, panels);
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < blocks * size; first += size) {

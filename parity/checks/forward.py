@@ -41,7 +41,7 @@ def check(case: Case, training: bool) -> Iterator[Check]:
 def layers_alone(case: Case, training: bool, precision: str) -> Iterator[Check]:
     """Every layer gets the input that it has in PyTorch, and must give what PyTorch gives in float64.
 
-    Bounds are elementwise. In float32 input and weights are rounded, so they are the same in both.
+    Bounds are elementwise. In float32 the input is rounded, so it is the same in both.
     """
     if precision == "f64":
         case = case.with_all_digits

@@ -81,8 +81,8 @@ def _errors(case: Case, smoothing: float, precision: str, turns: bool) -> dict[s
 def layers_alone(case: Case, precision: str) -> Check:
     """Every layer's gradients, for PyTorch's input and a random gradient of its output.
 
-    All of them are sums and have elementwise bounds; PyTorch's are taken in float64. In float32 inputs and
-    weights are rounded, so they are the same in both.
+    All of them are sums and have elementwise bounds; PyTorch's are taken in float64. In float32 what goes in
+    is rounded, so it is the same in both.
     """
     if precision == "f64":
         case = case.with_all_digits

@@ -7,6 +7,12 @@ roundings that a term can meet on its way (Higham, "Accuracy and Stability of Nu
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +25,7 @@ from parity.budget import gamma
 from tests.cpu_kernels.test_ops import check, draw, reference_conv
 from tests.parity.helpers import describe
 
+ROOT = Path(__file__).parent.parent.parent
 A = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], float)
 B = np.array([[1, 0, 0, 0], [0, 1, -1, 1], [-1, 1, 1, 0], [0, 0, 0, -1]], float)
 G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], float) / 2
@@ -87,15 +94,16 @@ def test_results_and_gradients(n: int, height: int, width: int, inputs: int, out
     tiles = n * ((height + 1) // 2) * ((width + 1) // 2)
     check(y, y64, gamma(inputs + ROUNDINGS, "f32") * sizes_forward(x64, w64), "y")
     check(dx, dx64, gamma(outputs + ROUNDINGS, "f32") * sizes_forward(dy64, turned), "dx")
-    check(dw, dw64, gamma(tiles + ROUNDINGS, "f32") * sizes_weight_gradient(x64, dy64), "dw")
+    terms = min(tiles, 256) + -(-tiles // 256)  # sums of 256 tiles, and their sum
+    check(dw, dw64, gamma(terms + ROUNDINGS, "f32") * sizes_weight_gradient(x64, dy64), "dw")
 
 
-def test_small_integers_come_out_exactly():
+@pytest.mark.parametrize(("n", "height", "width"), [(5, 9, 6), (1, 1, 1), (3, 23, 20)])
+def test_small_integers_come_out_exactly(n: int, height: int, width: int):
     """All factors are powers of two: nothing is rounded, so any wrong index or sign shows."""
     rng = np.random.default_rng(0)
-    x, w, dy = (
-        rng.integers(-4, 5, s).astype(np.float32) for s in ((5, 9, 6, 32), (3, 3, 32, 64), (5, 9, 6, 64))
-    )
+    shapes = (n, height, width, 32), (3, 3, 32, 64), (n, height, width, 64)
+    x, w, dy = (rng.integers(-4, 5, shape).astype(np.float32) for shape in shapes)
     y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), jnp.asarray(x), jnp.asarray(w))
     wanted = reference_conv(*(array.astype(np.float64) for array in (x, w, dy)), 1)
     for found, exact in zip((y, *vjp(jnp.asarray(dy))), wanted, strict=True):
@@ -115,7 +123,8 @@ def test_it_is_taken_where_it_is_faster():
     assert not suits((64, 32, 32, 64), 128, stride=2)
     assert not suits((64, 32, 32, 64), 64, side=1)
     assert not suits((64, 32, 32, 3), 64)
-    assert not suits((64, 32, 32, 32), 64)
+    assert suits((64, 32, 32, 32), 64)
+    assert not suits((64, 32, 32, 16), 32)
     assert not suits((64, 32, 32, 64), 80)  # not a multiple of 32
     assert not suits((64, 2, 2, 512), 512)  # oneDNN leaves out the padding, more than half of the work
     assert not suits((1, 4, 4, 512), 512)  # the kernel's transform would cost more than it saves
@@ -131,7 +140,47 @@ def test_a_resnet18_takes_it_for_thirteen_convolutions_and_their_gradients():
     assert str(gradients).count("('winograd', True)") == 3 * 13
 
 
-def test_what_it_can_not_do_is_refused():
-    x, w = jnp.ones((2, 8, 8, 32), jnp.float32), jnp.ones((3, 3, 32, 48), jnp.float32)
+@pytest.mark.parametrize(
+    ("x", "kernel", "dtype", "stride", "padding"),
+    [
+        ((2, 8, 8, 32), (3, 3, 32, 40), "float32", 1, 1), ((2, 8, 8, 40), (3, 3, 40, 32), "float32", 1, 1),
+        ((2, 8, 8, 32), (3, 3, 32, 32), "bfloat16", 1, 1), ((2, 8, 8, 32), (1, 1, 32, 32), "float32", 1, 0),
+        ((2, 8, 8, 32), (3, 3, 32, 32), "float32", 2, 1), ((2, 8, 8, 32), (3, 3, 32, 32), "float32", 1, 0),
+    ],
+)  # fmt: skip
+def test_what_it_can_not_do_is_refused(
+    x: tuple[int, ...], kernel: tuple[int, ...], dtype: str, stride: int, padding: int
+):
+    arrays = jnp.ones(x, dtype), jnp.ones(kernel, jnp.float32)
     with pytest.raises(Exception, match="Winograd's way is for"):
-        jax.block_until_ready(ops.conv(x, w, 1, 1, True))
+        jax.block_until_ready(ops.conv(*arrays, stride, padding, True))
+
+
+THREADS = """
+import hashlib, jax, numpy as np
+from flax_resnet.cpu_kernels import build, ops
+assert not build.load(), build.load()
+rng = np.random.default_rng(0)
+x, w, dy = (rng.normal(size=s).astype(np.float32) for s in ((5, 15, 18, 64), (3, 3, 64, 96), (5, 15, 18, 96)))
+y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), x, w)
+normed, pull = jax.vjp(lambda y: ops.norm_train(y, w[0, 0, 0], w[1, 1, 1], 1e-5, None, True), y)
+print([hashlib.sha256(np.asarray(a).tobytes()).hexdigest() for a in (y, *vjp(dy))])
+print([float(np.abs(np.asarray(a, np.float64)).sum()) for a in (*normed, *pull(normed))])
+"""
+
+
+def test_the_number_of_threads_changes_nothing():
+    """No bit of a convolution, and next to nothing of batch norm; nor does a team smaller than asked for."""
+    lines = []
+    for threads in ({"OMP_NUM_THREADS": n} for n in ("1", "2", "5")):
+        for limit in ({}, {"OMP_THREAD_LIMIT": "2"}):
+            done = subprocess.run(
+                [sys.executable, "-c", THREADS], cwd=ROOT, env=os.environ | threads | limit,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            lines.append(done.stdout.splitlines())
+    bits, sums = zip(*lines, strict=True)
+    assert len(set(bits)) == 1
+    for line in sums:
+        np.testing.assert_allclose(json.loads(line), json.loads(sums[0]), rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from fractions import Fraction
 
@@ -132,13 +133,17 @@ def test_a_convolutions_error_is_within_its_bound_and_the_bound_is_not_loose():
         assert allowed == pytest.approx(2 * 27 * 2.0**-53 * float(magnitude), rel=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["f64", "f32"])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_batch_norms_error_is_within_its_bound(training: bool):
-    """float64 against extended precision, at a mean that is large beside the deviation."""
+def test_a_batch_norms_error_is_within_its_bound(training: bool, precision: str):
+    """PyTorch's against extended precision, at a mean that is large beside the deviation."""
     torch.manual_seed(0)
-    norm = nn.BatchNorm2d(4).double().train(training)
-    x = torch.randn(8, 4, 5, 5, dtype=torch.float64) + torch.tensor([0, 3, 100, 1e4])[:, None, None]
-    bound, bounds = output_bound(norm, x, training, "f64"), statistics_bound(norm, x, "f64")
+    dtype = {"f64": torch.float64, "f32": torch.float32}[precision]
+    norm = nn.BatchNorm2d(4).to(dtype).train(training)
+    x = torch.randn(8, 4, 5, 5, dtype=dtype) + torch.tensor([0, 3, 100, 1e4])[:, None, None]
+    wide_norm = copy.deepcopy(norm).double()
+    bound = output_bound(wide_norm, x.double(), training, precision)
+    bounds = statistics_bound(wide_norm, x.double(), precision)
     assert bound is not None
     wide = x.numpy().astype(np.longdouble)
     mean, var = np.zeros(4, np.longdouble), np.ones(4, np.longdouble)

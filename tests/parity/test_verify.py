@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from flax_resnet.batch_norm import BatchNorm
+from flax_resnet.cpu_kernels import build, layers
 from flax_resnet.model import ReLU
 from parity import causes, planting, verify
 from parity.__main__ import main
@@ -66,6 +68,40 @@ def test_xlas_own_kernels_agree_as_well():
     checks = run(case, 2, 4)
     assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
     assert verify.environment(case)["kernels in f32 and bf16"] == "XLA's (config.cpu_kernels=xla)"
+
+
+def test_native_kernels_are_named_when_they_are_to_blame(monkeypatch: pytest.MonkeyPatch):
+    """XLA's kernels are right where these convolutions drop digits, as TF32 does on a GPU."""
+    if why_not := build.load():
+        pytest.skip(f"no native kernels: {why_not}")
+    native = layers.CONV["conv_general_dilated"]
+
+    def fewer_digits(x: jax.Array, *others: Any, **named: Any) -> jax.Array:
+        return native(x.astype(jnp.bfloat16).astype(x.dtype), *others, **named)
+
+    monkeypatch.setitem(layers.CONV, "conv_general_dilated", fewer_digits)
+    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2)
+    failed = [check for check in checks.values() if not check.passed]
+    assert {check.precision for check in failed} == {"f32"}
+    alone = next(check for check in failed if "on its own" in check.name)
+    assert alone.first_failure is not None
+    assert alone.first_failure.where == "conv1"
+    assert {check.family for check in failed} == {"native kernels"}
+    assert "--cpu-kernels=xla" in alone.cause
+    assert alone.cause.endswith("about bfloat16's rounding")
+
+
+def test_a_mistake_that_both_kinds_of_kernels_make_is_not_blamed_on_the_native_ones(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(
+        BatchNorm.__init__, "__kwdefaults__", BatchNorm.__init__.__kwdefaults__ | {"eps": 1e-3}
+    )
+    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2)
+    alone = {check.precision: check for check in checks.values() if "on its own" in check.name}
+    for precision in ("f64", "f32"):
+        assert alone[precision].family == "batch norm"
+        assert alone[precision].cause == "eps is 0.001 instead of 1e-05"
 
 
 def test_trajectories_and_switching():
