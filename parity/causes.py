@@ -1,8 +1,8 @@
 """Likely causes: the known mistakes, tried until one reproduces the wrong numbers.
 
 A cause is named only when PyTorch, making the same mistake on the same input, gives the other engine's
-numbers to `MATCH`, or `MATCH_F32` where a layer was run in float32. Where none does, the report has the place
-and the size of the error, and says so.
+numbers to what `MATCHES` says of its precision. Where none does, the report has the place and the size of the
+error, and says so.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from parity.results import Finding, first_over
 from parity.sides import Layer, Pass, to_nhwc
 
-MATCH = 1e-9  # of the largest element; in float64 the right cause agrees to about 1e-14
-MATCH_F32 = 1e-5
+# of the largest element, by the precision of what ran; in float64 the right cause agrees to about 1e-14
+MATCHES = {"f64": 1e-9, "f32": 1e-5}
+MATCH = MATCHES["f64"]
 FAMILIES = (
     "structure", "convolution", "linear layer", "batch norm", "running statistics", "activation", "wiring",
     "pooling", "loss", "gradient", "weight decay", "momentum", "learning rate", "pipeline", "precision",

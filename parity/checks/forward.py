@@ -46,12 +46,12 @@ def layers_alone(case: Case, training: bool, precision: str) -> Iterator[Check]:
     if precision == "f64":
         case = case.with_all_digits
     level = 3 if training else 2
-    match = causes.MATCH if precision == "f64" else causes.MATCH_F32
+    match = causes.MATCHES[precision]
     findings, statistics = [], []
     family, cause = "", ""
     for count, size in shapes(case, training):
         for layer in case.torch("f64").forward(case.images(count, size), training).layers[:-1]:
-            module = copy.deepcopy(case.torch("f64").module(layer.path)).train(training)
+            module = case.torch("f64").module(layer.path).train(training)
             x = torch.from_numpy(rounded(layer.input, precision))
             x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
             after = copy.deepcopy(module)

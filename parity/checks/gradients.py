@@ -86,7 +86,7 @@ def layers_alone(case: Case, precision: str) -> Check:
     """
     if precision == "f64":
         case = case.with_all_digits
-    match = causes.MATCH if precision == "f64" else causes.MATCH_F32
+    match = causes.MATCHES[precision]
     ((count, size),) = shapes(case, training=True)
     findings: list[Finding] = []
     family = cause = ""
