@@ -5,9 +5,9 @@
 #include <array>
 #include <cstdint>
 #include <map>
-#include <vector>
 
 #include "dnnl.hpp"
+#include "scratch.h"
 #include "shape.h"
 
 namespace cpu_kernels::direct {
@@ -33,14 +33,6 @@ struct Convolution {
   dnnl::reorder reorder;  // between the two
   bool reordered;
 };
-
-// One buffer for reordered kernels, as large as the largest.
-inline void* kernel_buffer(size_t bytes) {
-  static std::vector<char> buffer;
-  if (buffer.size() < bytes + 64) buffer.resize(bytes + 64);
-  auto address = reinterpret_cast<uintptr_t>(buffer.data());
-  return reinterpret_cast<void*>((address + 63) / 64 * 64);
-}
 
 inline Convolution make_convolution(Kind kind, const Shape& s, memory::data_type type, memory::data_type kernel_type) {
   using tag = memory::format_tag;
@@ -104,7 +96,8 @@ inline void convolve(Kind kind, const Shape& s, memory::data_type type, memory::
   c.x.set_data_handle(x);
   c.y.set_data_handle(y);
   c.user_kernel.set_data_handle(kernel);
-  c.kernel.set_data_handle(c.reordered ? kernel_buffer(c.kernel.get_desc().get_size()) : kernel);
+  static Scratch reordered;  // as large as the largest kernel
+  c.kernel.set_data_handle(c.reordered ? reordered.of<char>(c.kernel.get_desc().get_size()) : kernel);
   if (c.reordered && kind != WEIGHT_GRAD) c.reorder.execute(stream(), c.user_kernel, c.kernel);
   if (kind == FORWARD)
     c.primitive.execute(stream(), {{DNNL_ARG_SRC, c.x}, {DNNL_ARG_WEIGHTS, c.kernel}, {DNNL_ARG_DST, c.y}});

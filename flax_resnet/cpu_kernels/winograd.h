@@ -9,8 +9,8 @@
 //        0  1  0 −1         0   0   1
 //
 // and ∘ is, over all tiles and channels, one matrix product for each of the 16 points. All factors are 0, ±½ and ±1,
-// so the transforms only add and halve. The input's gradient is the same with the kernel turned around and transposed; the
-// kernel's gradient is Gᵀ[Σ (Bᵀ d B) ∘ (A dy Aᵀ)]G, summed over tiles.
+// so the transforms only add and halve. The input's gradient is the same with the kernel turned around and transposed;
+// the kernel's gradient is Gᵀ[Σ (Bᵀ d B) ∘ (A dy Aᵀ)]G, summed over tiles.
 
 #pragma once
 
@@ -18,8 +18,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
+#include "scratch.h"
 #include "shape.h"
 
 namespace cpu_kernels::winograd {
@@ -215,25 +215,17 @@ inline void transform_kernels(const float* kernel, int64_t inputs, int64_t outpu
 
 // ---- convolutions ------------------------------------------------------------------------------------------------
 
-// Memory that is kept from call to call, as large as the largest has been.
-struct Buffer {
-  std::vector<float> memory;
-  float* of(size_t size) {
-    if (memory.size() < size + LANES) memory.resize(size + LANES);
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory.data()) + BYTES - 1) / BYTES * BYTES);
-  }
-};
-
 // y from x; with `turned`, dx from dy in their places.
 inline void forward(const Map& x, const float* from, const float* kernel, const Map& y, float* to, bool turned) {
   // the same number of blocks for every thread, of at most TILES tiles
   const int64_t tiles = x.tiles(), threads = omp_get_max_threads(), most = threads * TILES;
   const int64_t blocks = (tiles + most - 1) / most * threads, size = (tiles + blocks - 1) / blocks;
-  static Buffer panels_of_all, pixels_of_all, sums_of_all, edges_of_all;
+  static Scratch panels_of_all, pixels_of_all, sums_of_all, edges_of_all;
   const int64_t pixels_size = POINTS * size * x.channels, sums_size = POINTS * size * y.channels;
-  float *panels = panels_of_all.of(POINTS * x.channels * y.channels),
-        *all_pixels = pixels_of_all.of(threads * pixels_size), *all_sums = sums_of_all.of(threads * sums_size),
-        *zeros = edges_of_all.of(x.channels + threads * y.channels);
+  float *panels = panels_of_all.of<float>(POINTS * x.channels * y.channels),
+        *all_pixels = pixels_of_all.of<float>(threads * pixels_size),
+        *all_sums = sums_of_all.of<float>(threads * sums_size),
+        *zeros = edges_of_all.of<float>(x.channels + threads * y.channels);
   std::fill(zeros, zeros + x.channels, 0.f);
 #pragma omp parallel num_threads(threads)
   {
@@ -257,11 +249,11 @@ inline void forward(const Map& x, const float* from, const float* kernel, const 
 }
 
 inline void weight_gradient(const Map& x, const float* image, const Map& y, const float* dy, float* dkernel) {
-  static Buffer pixels_of_all, gradients_of_all, sums_of_all, zeros_of_all;
+  static Scratch pixels_of_all, gradients_of_all, sums_of_all, zeros_of_all;
   const int64_t tiles = x.tiles(), size = std::min(tiles, GRADIENT_TILES), step = x.channels * y.channels;
   const int64_t most = std::max(x.channels, y.channels);
-  float *pixels = pixels_of_all.of(POINTS * size * x.channels), *sums = sums_of_all.of(POINTS * step),
-        *gradients = gradients_of_all.of(POINTS * size * y.channels), *zeros = zeros_of_all.of(most);
+  float *pixels = pixels_of_all.of<float>(POINTS * size * x.channels), *sums = sums_of_all.of<float>(POINTS * step),
+        *gradients = gradients_of_all.of<float>(POINTS * size * y.channels), *zeros = zeros_of_all.of<float>(most);
   std::fill(zeros, zeros + most, 0.f);
 #pragma omp parallel
   {
