@@ -105,11 +105,17 @@ def cache_folder() -> Path:
 def fingerprint(command: list[str]) -> str:
     """What the library depends on: sources (wherever they lie), command, versions, kind of processor."""
     version = subprocess.run([command[0], "--version"], capture_output=True, text=True).stdout
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    processor = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
     sources = [SOURCE, *sorted(SOURCE.parent.glob("*.h"))]
     texts = [path.read_text(encoding="utf-8") for path in sources]
     options = [part for part in command if part != str(SOURCE)]
-    versions = [version, processor, jax.__version__, importlib.metadata.version("onednn-cpu-gomp")]
+    versions = [version, *processor_flags(), jax.__version__, importlib.metadata.version("onednn-cpu-gomp")]
     parts = [*texts, *options, *versions]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def processor_flags() -> tuple[str, ...]:
+    """What the processor can do, as Linux names it; empty elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    return tuple(next((line for line in lines if line.startswith("flags")), "").split())

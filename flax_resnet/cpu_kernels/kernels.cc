@@ -34,6 +34,7 @@ void ask_for_huge_pages(const Buffer& result) {
 }
 
 float* floats(const Buffer& buffer) { return static_cast<float*>(buffer.untyped_data()); }
+bfloat16* bfloat16s(const Buffer& buffer) { return static_cast<bfloat16*>(buffer.untyped_data()); }
 
 dnnl::memory::data_type type_of(const Buffer& buffer) {
   switch (buffer.element_type()) {
@@ -68,11 +69,15 @@ ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buff
     if (!winograd)
       return direct::convolve(kind, s, type_of(x), type_of(kernel), x.untyped_data(), kernel.untyped_data(),
                               y.untyped_data());
-    if (x.element_type() != ffi::F32 || kernel.element_type() != ffi::F32 || s.side != 3 || stride != 1 ||
-        padding != 1 || s.inputs % winograd::PANEL || s.outputs % winograd::PANEL)
-      throw std::invalid_argument("Winograd's way is for float32, 3x3, stride 1, padding 1, channels in multiples of " +
-                                  std::to_string(winograd::PANEL));
-    winograd::convolve(kind, s, floats(x), floats(kernel), floats(y));
+    if (kernel.element_type() != ffi::F32 || s.side != 3 || stride != 1 || padding != 1 ||
+        s.inputs % winograd::PANEL || s.outputs % winograd::PANEL)
+      throw std::invalid_argument(
+          "Winograd's way is for float32 kernels, 3x3, stride 1, padding 1, channels in multiples of " +
+          std::to_string(winograd::PANEL));
+    if (x.element_type() == ffi::F32)
+      winograd::convolve(kind, s, floats(x), floats(kernel), floats(y));
+    else
+      winograd::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
   });
 }
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flax_resnet.cpu_kernels.build import processor_flags
+
 _call = functools.partial(jax.ffi.ffi_call, vmap_method="sequential")
 
 
@@ -26,18 +28,20 @@ def suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -
 
     It needs 16 multiplications for a tile of 2×2 results instead of 36. At an edge it can't leave out the
     padding, as oneDNN does, and its transforms take time too. The limits come from measurements on two cores
-    with AVX-512 (docs/results/speed.md, `python -m parity.speed.winograd`).
+    with AVX-512 (docs/results/speed.md, `python -m parity.speed.winograd`). Where the processor has AMX,
+    oneDNN multiplies bfloat16 matrices eight times faster than a vector unit can, and keeps that precision.
     """
     n, height, width, inputs = x.shape
     outputs = kernel.shape[-1]
-    if x.dtype != jnp.float32 or kernel.dtype != jnp.float32:
+    if kernel.dtype != jnp.float32 or (x.dtype == jnp.bfloat16 and "amx_bf16" in processor_flags()):
         return False
     if kernel.shape[0] != 3 or stride != 1 or padding != 1:
         return False
     if inputs % 32 or outputs % 32:
         return False
     tiles = -(-height // 2) * -(-width // 2)
-    return n * tiles >= 64 and (3 * height - 2) * (3 * width - 2) >= 1.5 * 16 * tiles
+    enough = 64 if x.dtype == jnp.float32 else 128  # for the kernel's transform to pay
+    return n * tiles >= enough and (3 * height - 2) * (3 * width - 2) >= 1.4 * 16 * tiles
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -49,7 +53,8 @@ def conv(
     Args:
       x: float32 or bfloat16.
       kernel: float32, or x's dtype; rounded to x's dtype before use. Its gradient has its own dtype.
-      winograd: by Winograd's way or oneDNN's direct one; by default whichever is faster.
+      winograd: by Winograd's way or oneDNN's direct one; by default whichever is faster. For bfloat16,
+        Winograd's way rounds what it multiplies, sums of pixels and of kernel entries, to bfloat16.
 
     Returns:
       (N, H', W', O) in x's dtype, H' = (H + 2·padding − K) // stride + 1; sums are taken in float32.

@@ -3,7 +3,8 @@
     python -m parity.speed.winograd
 
 `ops.suits_winograd` has its limits from here. The ways take turns; medians; a ratio above 1 says that
-Winograd's way is faster.
+Winograd's way is faster. A second table has the errors of both ways, for random numbers: ‖a − b‖₂ / ‖b‖₂,
+where b is computed in float64 from the same numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 
 from flax_resnet.cpu_kernels import build, ops
 from recipe.memory import keep_freed_memory
@@ -47,19 +49,23 @@ def seconds(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]) -
     return time.perf_counter() - begin
 
 
-def main() -> None:
-    """Print the table, in Markdown."""
-    keep_freed_memory()
-    if why_not := build.load():
-        sys.exit(f"no native kernels: {why_not}")
-    ways = functions(False), functions(True)
+def arrays(batch: int, side: int, channels: int, dtype: str) -> tuple[jax.Array, ...]:
+    """x, kernel and dy of standard normal numbers; the kernel is float32."""
     rng = np.random.default_rng(0)
-    print("| channels | pixels | batch | tiles | direct, ms | forward | input | kernel | all | taken |")
+    x, dy = (jnp.asarray(rng.normal(size=(batch, side, side, channels)), dtype) for _ in "xy")
+    return x, jnp.asarray(rng.normal(size=(3, 3, channels, channels)), jnp.float32), dy
+
+
+def print_times(dtype: str) -> None:
+    """A row per shape."""
+    ways = functions(False), functions(True)
+    print(
+        f"\n| {dtype}, channels | pixels | batch | tiles | direct, ms | forward | input | kernel | all | taken |"
+    )
     print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")
     for channels, side, batches in SHAPES:
         for batch in batches:
-            x, dy = (jnp.asarray(rng.normal(size=(batch, side, side, channels)), jnp.float32) for _ in "xy")
-            kernel = jnp.asarray(rng.normal(size=(3, 3, channels, channels)), jnp.float32)
+            x, kernel, dy = arrays(batch, side, channels, dtype)
             turns = [
                 [[seconds(function, (x, kernel, dy)) for function in way] for way in ways]
                 for _ in range(TURNS + 1)
@@ -70,6 +76,44 @@ def main() -> None:
             tiles = batch * ((side + 1) // 2) ** 2
             cells = [channels, f"{side}²", batch, tiles, f"{1e3 * direct.sum():.2f}"]
             print(f"| {' | '.join(map(str, [*cells, *(f'{r:.2f}×' for r in ratios), taken]))} |", flush=True)
+
+
+def print_errors(dtype: str) -> None:
+    """A row per stage of ResNet18: the direct way's errors and Winograd's."""
+    print(f"\n| {dtype}, channels | pixels | batch | forward | input | kernel |")
+    print("|--:|--:|--:|--:|--:|--:|")
+    for channels, side, batch in [(64, 32, 4), (128, 16, 4), (256, 8, 8), (512, 4, 32)]:
+        x, kernel, dy = arrays(batch, side, channels, dtype)
+        exact = in_float64(x, kernel, dy)
+        cells = []
+        for direct, winograd, b in zip(functions(False), functions(True), exact, strict=True):
+            found = (np.asarray(f(x, kernel, dy), np.float64) for f in (direct, winograd))
+            cells.append(" → ".join(f"{np.linalg.norm(a - b) / np.linalg.norm(b):.1e}" for a in found))
+        print(f"| {channels} | {side}² | {batch} | {' | '.join(cells)} |", flush=True)
+
+
+def in_float64(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> list[np.ndarray]:
+    """y, dx and the kernel's gradient, by PyTorch."""
+    wide = [torch.from_numpy(np.asarray(array, np.float64)) for array in (x, kernel, dy)]
+    images, weight, cotangent = (
+        array.permute(axes).requires_grad_()
+        for array, axes in zip(wide, [(0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)], strict=True)
+    )
+    y = torch.nn.functional.conv2d(images, weight, padding=1)
+    dx, dweight = torch.autograd.grad(y, (images, weight), cotangent)
+    axes = (0, 2, 3, 1), (0, 2, 3, 1), (2, 3, 1, 0)
+    return [t.detach().permute(to).numpy() for t, to in zip((y, dx, dweight), axes, strict=True)]
+
+
+def main() -> None:
+    """Print the tables, in Markdown."""
+    keep_freed_memory()
+    if why_not := build.load():
+        sys.exit(f"no native kernels: {why_not}")
+    for dtype in ("float32", "bfloat16"):
+        print_times(dtype)
+    for dtype in ("float32", "bfloat16"):
+        print_errors(dtype)
 
 
 if __name__ == "__main__":

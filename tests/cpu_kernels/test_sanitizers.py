@@ -41,7 +41,8 @@ cases = [
 ]
 # from small to large: buffers grow, and only behind their end does a sanitizer see anything
 for sizes in ((2, 1, 32, 64), (1, 2, 64, 32), (1, 15, 64, 96), (3, 33, 64, 96)):
-    run((jnp.float32, *sizes, 3, 1, True))
+    for dtype in (jnp.float32, jnp.bfloat16):
+        run((dtype, *sizes, 3, 1, True))
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
     list(pool.map(run, cases))
 for wrong in ((2, 4, 4, 3), (1, 4, 4, 5)):
