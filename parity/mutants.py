@@ -234,6 +234,9 @@ MUTANTS = [
            NATIVE, r"^layer1\.0\.conv1", WIDE),
     Mutant("native: a sign in Winograd's transform of the output", WINOGRAD, "t[1][b] = m1 - m2 - m3;",
            "t[1][b] = m1 - m2 + m3;", NATIVE, r"^layer1\.0\.conv1", WIDE),
+    # (shows where the processor multiplies bfloat16, without AMX)
+    Mutant("native: of two bfloat16 numbers the second is lost", WINOGRAD, "values[i] = points[i][p]",
+           "values[i] = points[0][p]", NATIVE, r"^layer1\.0\.conv1", WIDE),
     Mutant("native: tiles begin a pixel late", WINOGRAD, "x.pixels<4>(from, first + t, 1,",
            "x.pixels<4>(from, first + t, 0,", NATIVE, r"^layer1\.0\.conv1", WIDE),
     Mutant("native: kernel not turned around for the input's gradient", WINOGRAD, "(8 - 3 * a - b)", "(3 * a + b)",

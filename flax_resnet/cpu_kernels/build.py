@@ -118,4 +118,5 @@ def processor_flags() -> tuple[str, ...]:
     """What the processor can do, as Linux names it; empty elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    return tuple(next((line for line in lines if line.startswith("flags")), "").split())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return tuple(flags.partition(":")[2].split())

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax_resnet.cpu_kernels import ops
 
 # what nnx.Conv takes in place of lax.conv_general_dilated and its own promotion: the kernel stays float32,
-# and is rounded while oneDNN puts it into its own order
+# and is rounded while it is put into the order of a product
 CONV: dict[str, Any] = {
     "conv_general_dilated": ops.conv_general_dilated,
     "promote_dtype": lambda arrays, dtype: (jnp.asarray(arrays[0]).astype(dtype), *arrays[1:]),

@@ -28,8 +28,9 @@ def suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -
 
     It needs 16 multiplications for a tile of 2×2 results instead of 36. At an edge it can't leave out the
     padding, as oneDNN does, and its transforms take time too. The limits come from measurements on two cores
-    with AVX-512 (docs/results/speed.md, `python -m parity.speed.winograd`). Where the processor has AMX,
-    oneDNN multiplies bfloat16 matrices eight times faster than a vector unit can, and keeps that precision.
+    with AVX-512 and its bfloat16 products, and on no other processor (docs/results/speed.md,
+    `python -m parity.speed.winograd`). Where there is AMX, oneDNN multiplies bfloat16 matrices eight times
+    faster than a vector unit can, and keeps that precision.
     """
     n, height, width, inputs = x.shape
     outputs = kernel.shape[-1]
@@ -52,7 +53,7 @@ def conv(
 
     Args:
       x: float32 or bfloat16.
-      kernel: float32, or x's dtype; rounded to x's dtype before use. Its gradient has its own dtype.
+      kernel: float32, or x's dtype; it is multiplied in x's dtype. Its gradient has its own.
       winograd: by Winograd's way or oneDNN's direct one; by default whichever is faster. For bfloat16,
         Winograd's way rounds what it multiplies, sums of pixels and of kernel entries, to bfloat16.
 

@@ -14,7 +14,7 @@ class Scratch {
   template <class T>
   T* of(size_t count) {
     const size_t bytes = count * sizeof(T) + ALIGNMENT;
-    if (memory_.size() < bytes) memory_.resize(bytes);
+    if (memory_.size() < bytes) memory_ = std::vector<char>(bytes);  // what it held is not needed
     const auto address = reinterpret_cast<uintptr_t>(memory_.data());
     return reinterpret_cast<T*>((address + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   }

@@ -1,5 +1,5 @@
-// 3×3 convolutions in float32 with 2.25 times fewer multiplications: Winograd's minimal filtering F(2×2, 3×3)
-// (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
+// 3×3 convolutions in float32 and bfloat16 with 2.25 times fewer multiplications: Winograd's minimal filtering
+// F(2×2, 3×3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
 //
 // A tile of 2×2 results comes from 4×4 pixels d and a kernel g as Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A, where
 //
@@ -45,7 +45,7 @@ constexpr int64_t GRADIENT_TILES = 256;  // at once, by all threads together
 inline Lanes load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Anywhere*>(to) = value; }
 
-inline Lanes load(const bfloat16* from) {  // as batch norm's, for all lanes
+inline Lanes load(const bfloat16* from) {  // as bfloat16.h's, for all lanes
   return (Lanes)(__builtin_convertvector(*reinterpret_cast<const Halves*>(from), Bits) << 16);
 }
 inline void store(bfloat16* to, Lanes value) {
@@ -83,11 +83,12 @@ struct Pairs {
     return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_set1_epi32(int(a)), (__m512bh)_mm512_loadu_si512(b));
   }
 };
-#else
-typedef Floats Pairs;
-#endif
 template <class T>
 using FactorsOf = std::conditional_t<std::is_same_v<T, float>, Floats, Pairs>;
+#else
+template <class T>
+using FactorsOf = Floats;
+#endif
 
 // The points of PER_WORD tiles (or channels of a kernel) as words; those of point p go to to[p·step …]
 template <class F>
@@ -315,10 +316,11 @@ template <class T>
 void weight_gradient(const Map& x, const T* image, const Map& y, const T* dy, float* dkernel) {
   using F = FactorsOf<T>;
   using Word = typename F::Word;
+  static_assert(GRADIENT_TILES % F::PER_WORD == 0, "a word's tiles belong together");
   static Scratch pixels_of_all, gradients_of_all, sums_of_all, zeros_of_all;
   const int64_t tiles = x.tiles(), size = std::min(tiles, GRADIENT_TILES), step = x.channels * y.channels;
   const int64_t words = (size + F::PER_WORD - 1) / F::PER_WORD, most = std::max(x.channels, y.channels);
-  // not a power of two, so that the points of a tile don't meet in one set of the cache
+  // no power of two, so that the points of a tile don't meet in one set of the cache
   const int64_t pixels_step = words * x.channels + LANES, gradients_step = words * y.channels + LANES;
   Word *pixels = pixels_of_all.of<Word>(POINTS * pixels_step),
        *gradients = gradients_of_all.of<Word>(POINTS * gradients_step);
@@ -352,7 +354,8 @@ void weight_gradient(const Map& x, const T* image, const Map& y, const T* dy, fl
       for (int64_t p = 0; p < POINTS; ++p)
         for (int64_t k = 0; k < y.channels; k += PANEL)
           (first ? product<F, true> : product<F, false>)(x.channels, depth, pixels + p * pixels_step, 1, x.channels,
-                                                         gradients + p * gradients_step + k * depth, sums + p * step + k, y.channels);
+                                                         gradients + p * gradients_step + k * depth,
+                                                         sums + p * step + k, y.channels);
     }
 #pragma omp for schedule(static)
     for (int64_t at = 0; at < step; at += LANES) kernel_gradient(sums + at, dkernel + at, step);

@@ -3,7 +3,7 @@
     python -m parity.speed.winograd
 
 `ops.suits_winograd` has its limits from here. The ways take turns; medians; a ratio above 1 says that
-Winograd's way is faster. A second table has the errors of both ways, for random numbers: ‖a − b‖₂ / ‖b‖₂,
+Winograd's way is faster. The last tables have the errors of both ways, for random numbers: ‖a − b‖₂ / ‖b‖₂,
 where b is computed in float64 from the same numbers.
 """
 
@@ -42,10 +42,10 @@ def functions(winograd: bool) -> list[Callable[..., jax.Array]]:
     ]
 
 
-def seconds(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]) -> float:
+def seconds(function: Callable[..., jax.Array], operands: tuple[jax.Array, ...]) -> float:
     """Of one call."""
     begin = time.perf_counter()
-    function(*arrays).block_until_ready()
+    function(*operands).block_until_ready()
     return time.perf_counter() - begin
 
 
@@ -59,10 +59,8 @@ def arrays(batch: int, side: int, channels: int, dtype: str) -> tuple[jax.Array,
 def print_times(dtype: str) -> None:
     """A row per shape."""
     ways = functions(False), functions(True)
-    print(
-        f"\n| {dtype}, channels | pixels | batch | tiles | direct, ms | forward | input | kernel | all | taken |"
-    )
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")
+    columns = "channels | pixels | batch | tiles | direct, ms | forward | input | kernel | all | taken"
+    print(f"\n| {dtype}, {columns} |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")
     for channels, side, batches in SHAPES:
         for batch in batches:
             x, kernel, dy = arrays(batch, side, channels, dtype)
