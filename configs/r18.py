@@ -3,6 +3,7 @@
 python main.py --config=configs/r18.py            200 epochs, batch 128; for an accelerator
 python main.py --config=configs/r18.py:fast       80 epochs, batch 500; for an accelerator
 python main.py --config=configs/r18.py:cpu        9 epochs, small images at first; for two CPU cores
+python main.py --config=configs/r18.py:cpu_long   the same in 24 epochs
 python main.py --config=configs/r18.py:cpu_piecewise  its sibling with lr drops, 6 epochs
 python main.py --config=configs/r18.py:digits     scikit-learn's digits; a few minutes on two CPU cores
 
@@ -136,6 +137,14 @@ def cpu(config: ConfigDict) -> None:
     config.schedule.warmup = 0.2
 
 
+def cpu_long(config: ConfigDict) -> None:
+    """24 epochs, half of them at full size, for an accuracy that takes longer."""
+    cpu(config)
+    config.name += "_long"
+    config.epochs = 24
+    config.resize.starts = (0.0, 1 / 6, 1 / 2)  # 4, 8 and 12 epochs
+
+
 def cpu_piecewise(config: ConfigDict) -> None:
     """6 epochs whose curves show what the lr drops do."""
     cpu(config)
@@ -151,6 +160,7 @@ def cpu_piecewise(config: ConfigDict) -> None:
 
 VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "cpu": cpu,
+    "cpu_long": cpu_long,
     "cpu_piecewise": cpu_piecewise,
     "digits": digits,
     "fast": fast,

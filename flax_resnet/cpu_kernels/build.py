@@ -47,6 +47,12 @@ def load() -> str:
     return ""
 
 
+@functools.cache
+def has_amx() -> bool:
+    """Whether there are kernels for the processor's matrix unit, and this process may use it."""
+    return not load() and bool(ctypes.CDLL(str(build())).resnet_has_amx())
+
+
 def build() -> Path:
     """Return the path of the compiled library, from the cache or compiled now (about 10 s).
 

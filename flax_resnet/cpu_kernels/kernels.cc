@@ -9,7 +9,9 @@
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
+#include "amx.h"
 #include "batch_norm.h"
 #include "direct.h"
 #include "shape.h"
@@ -62,38 +64,51 @@ Shape shape_of(const Buffer& x, const Buffer& kernel, const Buffer& y, int64_t s
 }
 
 ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buffer& y, int64_t stride, int64_t padding,
-                    bool winograd) {
+                    std::string_view way) {
   return Worker::instance().run([&] {
     const Shape s = shape_of(x, kernel, y, stride, padding);
+    const bool single = x.element_type() == ffi::F32;
+    const auto require_channels = [&](int64_t multiple) {
+      if (kernel.element_type() != ffi::F32 || s.inputs % multiple || s.outputs % multiple)
+        throw std::invalid_argument(std::string(way) + " is for float32 kernels, and channels in multiples of " +
+                                    std::to_string(multiple));
+    };
     ask_for_huge_pages(kind == FORWARD ? y : kind == INPUT_GRAD ? x : kernel);
-    if (!winograd)
-      return direct::convolve(kind, s, type_of(x), type_of(kernel), x.untyped_data(), kernel.untyped_data(),
-                              y.untyped_data());
-    if (kernel.element_type() != ffi::F32 || s.side != 3 || stride != 1 || padding != 1 ||
-        s.inputs % winograd::PANEL || s.outputs % winograd::PANEL)
-      throw std::invalid_argument(
-          "Winograd's way is for float32 kernels, 3x3, stride 1, padding 1, channels in multiples of " +
-          std::to_string(winograd::PANEL));
-    if (x.element_type() == ffi::F32)
-      winograd::convolve(kind, s, floats(x), floats(kernel), floats(y));
-    else
-      winograd::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
+    if (way == "onednn") {
+      direct::convolve(kind, s, type_of(x), type_of(kernel), x.untyped_data(), kernel.untyped_data(), y.untyped_data());
+    } else if (way == "winograd") {
+      require_channels(winograd::PANEL);
+      if (s.side != 3 || stride != 1 || padding != 1)
+        throw std::invalid_argument("winograd is for kernels of 3x3, stride 1 and padding 1");
+      if (single)
+        winograd::convolve(kind, s, floats(x), floats(kernel), floats(y));
+      else
+        winograd::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
+    } else if (way == "amx") {
+      require_channels(amx::CHANNELS);
+      if (single || s.side > amx::LARGEST_SIDE || !amx::available())
+        throw std::invalid_argument("amx is for bfloat16, kernels of up to " + std::to_string(amx::LARGEST_SIDE) +
+                                    " pixels, and processors that have it");
+      amx::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
+    } else {
+      throw std::invalid_argument("onednn, winograd or amx expected, not " + std::string(way));
+    }
   });
 }
 
 ffi::Error conv_forward(Buffer x, Buffer kernel, ffi::Result<Buffer> y, int64_t stride, int64_t padding,
-                        bool winograd) {
-  return convolve(FORWARD, x, kernel, *y, stride, padding, winograd);
+                        std::string_view way) {
+  return convolve(FORWARD, x, kernel, *y, stride, padding, way);
 }
 
 ffi::Error conv_input_grad(Buffer dy, Buffer kernel, ffi::Result<Buffer> dx, int64_t stride, int64_t padding,
-                           bool winograd) {
-  return convolve(INPUT_GRAD, *dx, kernel, dy, stride, padding, winograd);
+                           std::string_view way) {
+  return convolve(INPUT_GRAD, *dx, kernel, dy, stride, padding, way);
 }
 
 ffi::Error conv_weight_grad(Buffer x, Buffer dy, ffi::Result<Buffer> dkernel, int64_t stride, int64_t padding,
-                            bool winograd) {
-  return convolve(WEIGHT_GRAD, x, *dkernel, dy, stride, padding, winograd);
+                            std::string_view way) {
+  return convolve(WEIGHT_GRAD, x, *dkernel, dy, stride, padding, way);
 }
 
 // ---- batch norm ------------------------------------------------------------------------------------------------
@@ -180,10 +195,13 @@ ffi::Error norm_grad(Buffer dy, Buffer x, Buffer y, Buffer scale, Buffer bias,
 
 auto conv_binding() {
   return ffi::Ffi::Bind().Arg<Buffer>().Arg<Buffer>().Ret<Buffer>()
-      .Attr<int64_t>("stride").Attr<int64_t>("padding").Attr<bool>("winograd");
+      .Attr<int64_t>("stride").Attr<int64_t>("padding").Attr<std::string_view>("way");
 }
 
 }  // namespace
+
+// For ops.py, which chooses.
+extern "C" bool resnet_has_amx() { return amx::available(); }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_conv_forward, conv_forward, conv_binding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_conv_input_grad, conv_input_grad, conv_binding());

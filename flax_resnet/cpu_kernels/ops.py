@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_resnet.cpu_kernels.build import processor_flags
+from flax_resnet.cpu_kernels.build import has_amx, processor_flags
+
+Way = Literal["onednn", "winograd", "amx"]
 
 _call = functools.partial(jax.ffi.ffi_call, vmap_method="sequential")
 
@@ -23,14 +25,30 @@ def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
-def suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> bool:
-    """Whether Winograd's way (winograd.h) is the faster one for a convolution and its gradients; see `conv`.
+def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Way:
+    """The fastest way to compute a convolution and its gradients; see `conv`.
+
+    The limits come from measurements (docs/results/speed.md, `python -m parity.speed.ways`).
+    """
+    if _suits_amx(x, kernel):
+        return "amx"
+    return "winograd" if _suits_winograd(x, kernel, stride, padding) else "onednn"
+
+
+def _suits_amx(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether the matrix unit is there, and 16 images fill its tiles (amx.h)."""
+    n, _, _, inputs = x.shape
+    if kernel.dtype != jnp.float32 or x.dtype != jnp.bfloat16 or not has_amx():
+        return False
+    return not inputs % 32 and not kernel.shape[-1] % 32 and kernel.shape[0] <= 7 and n >= 16
+
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> bool:
+    """Whether Winograd's way (winograd.h) is faster than oneDNN's.
 
     It needs 16 multiplications for a tile of 2×2 results instead of 36. At an edge it can't leave out the
-    padding, as oneDNN does, and its transforms take time too. The limits come from measurements on two cores
-    with AVX-512 and its bfloat16 products, and on no other processor (docs/results/speed.md,
-    `python -m parity.speed.winograd`). Where there is AMX, oneDNN multiplies bfloat16 matrices eight times
-    faster than a vector unit can, and keeps that precision.
+    padding, as oneDNN does, and its transforms take time too. Where there is AMX, oneDNN multiplies bfloat16
+    matrices eight times faster than a vector unit can, and keeps that precision.
     """
     n, height, width, inputs = x.shape
     outputs = kernel.shape[-1]
@@ -47,41 +65,40 @@ def suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def conv(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, winograd: bool | None = None
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None = None
 ) -> jax.Array:
     """Convolve x (N, H, W, I) with a square kernel (K, K, I, O), padded alike on all sides.
 
     Args:
       x: float32 or bfloat16.
       kernel: float32, or x's dtype; it is multiplied in x's dtype. Its gradient has its own.
-      winograd: by Winograd's way or oneDNN's direct one; by default whichever is faster. For bfloat16,
-        Winograd's way rounds what it multiplies, sums of pixels and of kernel entries, to bfloat16.
+      way: by oneDNN, by Winograd's way or by AMX; by default the fastest. For bfloat16, Winograd's way rounds
+        what it multiplies, sums of pixels and of kernel entries, to bfloat16.
 
     Returns:
       (N, H', W', O) in x's dtype, H' = (H + 2·padding − K) // stride + 1; sums are taken in float32.
     """
     sides = [(side + 2 * padding - kernel.shape[0]) // stride + 1 for side in x.shape[1:3]]
     y = jax.ShapeDtypeStruct((x.shape[0], *sides, kernel.shape[-1]), x.dtype)
-    return _call("resnet_conv_forward", y)(x, kernel, **_how(x, kernel, stride, padding, winograd))
+    return _call("resnet_conv_forward", y)(x, kernel, **_how(x, kernel, stride, padding, way))
 
 
 def _how(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, winograd: bool | None
-) -> dict[str, np.int64 | bool]:
-    if winograd is None:
-        winograd = suits_winograd(x, kernel, stride, padding)
-    return {"stride": np.int64(stride), "padding": np.int64(padding), "winograd": winograd}
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None
+) -> dict[str, np.int64 | str]:
+    way = way or fastest(x, kernel, stride, padding)
+    return {"stride": np.int64(stride), "padding": np.int64(padding), "way": way}
 
 
-def _conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int, winograd: bool | None) -> Any:
-    return conv(x, kernel, stride, padding, winograd), (x, kernel)
+def _conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None) -> Any:
+    return conv(x, kernel, stride, padding, way), (x, kernel)
 
 
 def _conv_backward(
-    stride: int, padding: int, winograd: bool | None, saved: Any, dy: jax.Array
+    stride: int, padding: int, way: Way | None, saved: Any, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    how = _how(x, kernel, stride, padding, winograd)
+    how = _how(x, kernel, stride, padding, way)
     # two calls, so that XLA drops the one that nobody needs: the gradient of the images
     dx = _call("resnet_conv_input_grad", _like(x))(dy, kernel, **how)
     dkernel = _call("resnet_conv_weight_grad", _like(kernel))(x, dy, **how)
