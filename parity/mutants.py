@@ -15,6 +15,7 @@ class Mutant(NamedTuple):
     families: tuple[str, ...]  # of causes, any of which is right
     where: str  # regular expression that the place of the first failure must match
     flags: tuple[str, ...] = ()  # of verify: the network that has the mutated code
+    processor: str = ""  # flags that it must have, or must not (-), for the mistake to show
 
 
 BN, NORMALISE = "flax_resnet/batch_norm.py", "flax_resnet/normalise.py"
@@ -24,6 +25,7 @@ STATE, PREDICT, NAMING = "flax_resnet/train_state.py", "flax_resnet/predict.py",
 T_MODEL, T_STEPS, T_OPTIMIZER = "torch_ref/model.py", "torch_ref/steps.py", "torch_ref/optimizer.py"
 T_AUGMENT, T_STATE, T_PREDICT = "torch_ref/augment.py", "torch_ref/train_state.py", "torch_ref/predict.py"
 WINOGRAD, DIRECT = "flax_resnet/cpu_kernels/winograd.h", "flax_resnet/cpu_kernels/direct.h"
+AMX = "flax_resnet/cpu_kernels/amx.h"
 NATIVE_NORM, OPS = "flax_resnet/cpu_kernels/batch_norm.h", "flax_resnet/cpu_kernels/ops.py"
 
 BLOCK_END = """y = self.bn2(self.conv2(y))
@@ -35,7 +37,7 @@ T_BLOCK_END = """y = self.bn2(self.conv2(y))
         return F.relu(y + x)"""
 STATISTICS = """mean = jnp.mean(x, AXES)
     return mean, jnp.mean(jnp.square(x - mean), AXES)"""
-NATIVE, WIDE = ("native kernels",), ("--width=64",)
+NATIVE, WIDE, TILED = ("native kernels",), ("--width=64",), ("--width=32",)
 FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
 
 MUTANTS = [
@@ -234,15 +236,24 @@ MUTANTS = [
            NATIVE, r"^layer1\.0\.conv1", WIDE),
     Mutant("native: a sign in Winograd's transform of the output", WINOGRAD, "t[1][b] = m1 - m2 - m3;",
            "t[1][b] = m1 - m2 + m3;", NATIVE, r"^layer1\.0\.conv1", WIDE),
-    # (shows where the processor multiplies bfloat16, without AMX)
     Mutant("native: of two bfloat16 numbers the second is lost", WINOGRAD, "values[i] = points[i][p]",
-           "values[i] = points[0][p]", NATIVE, r"^layer1\.0\.conv1", WIDE),
+           "values[i] = points[0][p]", NATIVE, r"^layer1\.0\.conv1", WIDE, "avx512_bf16 -amx_bf16"),
     Mutant("native: tiles begin a pixel late", WINOGRAD, "x.pixels<4>(from, first + t, 1,",
            "x.pixels<4>(from, first + t, 0,", NATIVE, r"^layer1\.0\.conv1", WIDE),
     Mutant("native: kernel not turned around for the input's gradient", WINOGRAD, "(8 - 3 * a - b)", "(3 * a + b)",
            NATIVE, r"^layer1\.0\.conv1 dinput", WIDE),
     Mutant("native: the last tiles are missing in the kernel's gradient", WINOGRAD, "first < tiles; first += size",
            "first + size < tiles; first += size", NATIVE, r"^layer1\.0\.conv1 dweight", WIDE),
+    Mutant("native: AMX takes the first 16 images twice", AMX, "multiply(left, left + group_size, right)",
+           "multiply(left, left, right)", NATIVE, r"^layer1\.0\.conv1", TILED, "amx_bf16"),
+    Mutant("native: AMX pairs a kernel's entries the wrong way", AMX, "pairs(rounded(numbers), rounded(numbers + outputs))",
+           "pairs(rounded(numbers + outputs), rounded(numbers))", NATIVE, r"^layer1\.0\.conv1", TILED, "amx_bf16"),
+    Mutant("native: AMX turns the kernel around for the input's gradient", AMX, "from = at + s.padding - entry;",
+           "from = at - s.padding + entry;", NATIVE, r"^layer4\.1\.bn1", TILED, "amx_bf16"),
+    Mutant("native: AMX keeps a kernel's gradient of the last rows only", AMX, "if (begin || first) sum =",
+           "if (false) sum =", NATIVE, r"^layer2\.1\.conv2", TILED, "amx_bf16"),
+    Mutant("native: AMX forgets the stride in a kernel's gradient", AMX, "column = j * s.stride + b - s.padding",
+           "column = j + b - s.padding", NATIVE, r"^layer4\.0\.(conv1|shortcut\.0)", TILED, "amx_bf16"),
     Mutant("native: inputs and outputs of a kernel swapped", DIRECT, "memory::desc(w, kernel_type, tag::hwio);",
            "memory::desc(w, kernel_type, tag::cdab);", NATIVE, r"^conv1"),
     Mutant("native: unbiased variance normalises", NATIVE_NORM, "var[c] = float(s / n);", "var[c] = float(s / (n - 1));",

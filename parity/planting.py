@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_resnet.cpu_kernels.build import load
+from flax_resnet.cpu_kernels.build import load, processor_flags
 from parity.mutants import MUTANTS, Mutant
 from recipe.errors import UserError
 
@@ -43,25 +43,40 @@ def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], N
       and right: whether it was caught where and as what it should be.
 
     Raises:
-      UserError: if a name matches none, the code to change is not there any more, or a mutant of the native
-        kernels is named and there are none here; where all are planted, those are left out.
+      UserError: if a name matches none, the code to change is not there any more, or all that are named would
+        not show on this machine: native kernels that it has none of, or does not use on such a processor.
+        Where some would show, the others are left out, and named.
     """
     chosen = [m for m in MUTANTS if not names or any(name.lower() in m.name.lower() for name in names)]
     if not chosen:
         raise UserError(f"no mutant is named like {' or '.join(names)}")
     for mutant in chosen:
         changed(mutant)
-    if why_not := load():
-        if any(NATIVE in m.file for m in chosen) and names:
-            raise UserError(f"no native kernels to plant mistakes in: {why_not}")
-        print(f"mistakes in the native kernels are left out: {why_not}", file=sys.stderr)
-        chosen = [m for m in chosen if NATIVE not in m.file]
+    hidden = {mutant.name: why for mutant in chosen if (why := why_hidden(mutant))}
+    if len(hidden) == len(chosen):
+        raise UserError(f"no mistake to plant that shows here: {next(iter(hidden.values()))}")
+    for name, why in hidden.items():
+        print(f"left out: {name}: {why}", file=sys.stderr)
+    chosen = [mutant for mutant in chosen if mutant.name not in hidden]
     results = []
     with tempfile.TemporaryDirectory() as cache, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         for result in pool.map(lambda mutant: attempt(mutant, cache), chosen):
             results.append(result)
             on_result(result)
     return results
+
+
+def why_hidden(mutant: Mutant) -> str:
+    """Why a mistake would not show on this machine; "" if it does."""
+    if NATIVE not in mutant.file:
+        return ""
+    if why_not := load():
+        return f"no native kernels: {why_not}"
+    for flag in mutant.processor.split():
+        unwanted, name = flag.startswith("-"), flag.removeprefix("-")
+        if (name in processor_flags()) == unwanted:
+            return f"it shows on processors {'without' if unwanted else 'with'} {name}"
+    return ""
 
 
 def changed(mutant: Mutant) -> str:

@@ -64,9 +64,7 @@ def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None = None
-) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None = None) -> jax.Array:
     """Convolve x (N, H, W, I) with a square kernel (K, K, I, O), padded alike on all sides.
 
     Args:

@@ -21,10 +21,15 @@ from parity.sides import Pass, to_float, to_nhwc
 MODE = {False: "eval", True: "train"}
 
 
-def shapes(case: Case, training: bool) -> list[tuple[int, int]]:
-    """(batch, size) of the inputs: the network's own size (at seed 0), and odd ones."""
+def shapes(case: Case, training: bool, precision: str = "f64") -> list[tuple[int, int]]:
+    """(batch, size) of the inputs: the network's own size (at seed 0), and odd ones.
+
+    In bfloat16 the batch is one that native kernels for a matrix unit take (cpu_kernels/amx.h): more
+    than a tile's 16 images, and no multiple of them.
+    """
     size = case.description.image_size if case.description.image_size <= 64 else 64
-    own = [(4 + case.seed % 3, size + case.seed % 5)]  # other seeds, other shapes
+    count = 17 if precision == "bf16" else 4
+    own = [(count + case.seed % 3, size + case.seed % 5)]  # other seeds, other shapes
     return own if case.quick or training else [*own, (1, size + 8), (3, size - 5)]
 
 
@@ -95,7 +100,7 @@ def whole_network(case: Case, training: bool, precision: str) -> Check:
     level = 3 if training else 2
     findings: list[Finding] = []
     family, cause = "", ""
-    for count, size in shapes(case, training)[: None if precision == "f64" else 1]:
+    for count, size in shapes(case, training, precision)[: None if precision == "f64" else 1]:
         images = case.images(count, size)
         allowed = scaled(_errors(case, training, count, size, lower(precision)), precision)
         theirs = case.torch(precision).forward(images, training)

@@ -38,7 +38,7 @@ def check(case: Case) -> Iterator[Check]:
 
 def whole_network(case: Case, precision: str, smoothing: float) -> Check:
     """Loss and gradients of a batch, in the order in which they are computed: from the loss backwards."""
-    ((count, size),) = shapes(case, training=True)
+    ((count, size),) = shapes(case, True, precision)
     images, labels = case.images(count, size), case.labels(count)
 
     allowed = scaled(_errors(case, smoothing, lower(precision), turns=precision == "f32"), precision)
@@ -67,7 +67,7 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
 @functools.lru_cache(maxsize=8)
 def _errors(case: Case, smoothing: float, precision: str, turns: bool) -> dict[str, float]:
     """The reference's own errors in the loss and all gradients, doubtful decisions turned or as they fall."""
-    ((count, size),) = shapes(case, training=True)
+    ((count, size),) = shapes(case, True, precision)
     images = case.images(count, size)
 
     def reference(images: np.ndarray, precision: str) -> Arrays:

@@ -12,7 +12,7 @@ from pathlib import Path
 from parity.speed import layers, report_markdown, report_plot, report_text
 from parity.speed.compare import Options, run
 from parity.speed.jobs import MEASURES, PRECISIONS
-from parity.speed.results import FORMAT, Report, from_dict, render_json
+from parity.speed.results import FORMAT, Report, from_dict, name_of, render_json
 from recipe import files
 from recipe.errors import UserError
 
@@ -74,10 +74,7 @@ def single_layers(options: argparse.Namespace) -> int:
             content = [dataclasses.asdict(table) for table in tables]
             files.write_text(options.json, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         if options.output:
-            python = table.environment["python"].rsplit(".", 1)[0]
-            path = (
-                options.output.with_suffix("") / f"layers-python-{python}-jax-{table.environment['jax']}.md"
-            )
+            path = options.output.with_suffix("") / f"layers-{name_of(table.environment)}.md"
             files.write_text(path, report_markdown.layer_tables(tables))
     return 0
 
@@ -105,8 +102,7 @@ def chosen(options: argparse.Namespace) -> Options:
 def write(report: Report, output: Path) -> None:
     """Write JSON and picture, and the document with all reports beside them."""
     output = output.with_suffix("")
-    python, jax = report.environment["python"].rsplit(".", 1)[0], report.environment["jax"]
-    name = f"python-{python}-jax-{jax}"
+    name = name_of(report.environment)
     files.write_text(output / f"{name}.json", render_json(report))
     report_plot.draw(report, output / f"{name}.png")
     reports = {path.stem: read(path) for path in sorted(output.glob("*.json"), reverse=True)}

@@ -45,7 +45,7 @@ def render(reports: Mapping[str, Report], folder: Path) -> str:
     for name, report in reports.items():
         versions = report.environment
         parts += [
-            f"## Python {versions['python']}, JAX {versions['jax']}, PyTorch {versions['torch']}",
+            f"## {versions['processor']}, Python {versions['python']}, JAX {versions['jax']}",
             f"    {report.command}",
             f"![Images per second of every contender]({folder / name}.png)",
         ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from parity.speed.figures import Spread, ratios, spread
@@ -95,6 +97,13 @@ class Report:
     environment: dict[str, str]
     notes: tuple[str, ...]  # what was left out, and why
     comparisons: tuple[Comparison, ...]
+
+
+def name_of(environment: Mapping[str, str]) -> str:
+    """What tells one machine's report from another's, as the name of a file: processor and versions."""
+    model = environment["processor"].partition(" (avx")[0].replace("(R)", "")
+    processor = re.sub("[^a-z0-9]+", "-", model.lower()).strip("-")
+    return f"{processor}-python-{environment['python'].rsplit('.', 1)[0]}-jax-{environment['jax']}"
 
 
 def render_json(report: Report) -> str:

@@ -18,31 +18,34 @@ from flax_resnet.cpu_kernels import build, ops
 build.FLAGS = (*build.FLAGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 assert not build.load(), build.load()
 
-def block(x, w, scale, bias, mean, var, stride, winograd):
-    y, *_ = ops.norm_train(ops.conv(x, w, stride, w.shape[0] // 2, winograd), scale, bias, 1e-5, None, True)
+def block(x, w, scale, bias, mean, var, stride, way):
+    y, *_ = ops.norm_train(ops.conv(x, w, stride, w.shape[0] // 2, way), scale, bias, 1e-5, None, True)
     y, *_ = ops.norm_train(y, scale, bias, 1e-5, y, True)
     y, *_ = ops.norm_train(y, scale, bias, 1e-5, None, False)
     y = ops.norm_eval(y, scale, bias, mean, var, 1e-5, y, True)
     return jnp.sum(jnp.square(ops.norm_eval(y, scale, bias, mean, var, 1e-5, None, False)))
 
 def run(case):
-    dtype, batch, side, inputs, outputs, kernel, stride, winograd = case
+    dtype, batch, side, inputs, outputs, kernel, stride, way = case
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (batch, side, side, inputs), dtype)
     w = jax.random.normal(keys[1], (kernel, kernel, inputs, outputs), jnp.float32)
     vectors = [jnp.full(outputs, value, jnp.float32) for value in (1, 0.5, 0.1, 2)]
-    grads = jax.jit(jax.grad(block, range(6)), static_argnums=(6, 7))(x, w, *vectors, stride, winograd)
+    grads = jax.jit(jax.grad(block, range(6)), static_argnums=(6, 7))(x, w, *vectors, stride, way)
     assert all(bool(jnp.isfinite(grad).all()) for grad in grads)
 
 cases = [
-    (dtype, *sizes, False)
+    (dtype, *sizes, "onednn")
     for dtype in (jnp.float32, jnp.bfloat16)
     for sizes in ((2, 7, 3, 17, 7, 2), (1, 9, 16, 64, 3, 1), (3, 6, 5, 33, 1, 2))
 ]
 # from small to large: buffers grow, and only behind their end does a sanitizer see anything
 for sizes in ((2, 1, 32, 64), (1, 2, 64, 32), (1, 15, 64, 96), (3, 33, 64, 96)):
     for dtype in (jnp.float32, jnp.bfloat16):
-        run((dtype, *sizes, 3, 1, True))
+        run((dtype, *sizes, 3, 1, "winograd"))
+if build.has_amx():
+    for sizes in ((2, 1, 32, 64, 1, 1), (17, 2, 64, 32, 3, 1), (33, 5, 64, 96, 3, 2), (40, 15, 32, 32, 7, 2)):
+        run((jnp.bfloat16, *sizes, "amx"))
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
     list(pool.map(run, cases))
 for wrong in ((2, 4, 4, 3), (1, 4, 4, 5)):

@@ -20,11 +20,8 @@ import pytest
 
 from flax_resnet.cpu_kernels import build, ops
 from flax_resnet.cpu_kernels.build import processor_flags
-from flax_resnet.steps import make_loss
-from flax_resnet.train_state import abstract_model
 from parity.budget import gamma
 from tests.cpu_kernels.test_ops import BF16, DTYPES, check, draw, reference_conv
-from tests.parity.helpers import describe
 
 ROOT = Path(__file__).parent.parent.parent
 A = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], float)
@@ -121,7 +118,7 @@ SHAPES = [
 def test_results_and_gradients(n: int, height: int, width: int, inputs: int, outputs: int, dtype: str):
     x, x64 = draw(0, n, height, width, inputs, dtype=dtype)
     w, w64 = draw(1, 3, 3, inputs, outputs)
-    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), x, w)
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "winograd"), x, w)
     dy, dy64 = draw(2, *y.shape, dtype=dtype)
     dx, dw = vjp(dy)
     y64, dx64, dw64 = reference_conv(x64, w64, dy64, 1)
@@ -149,68 +146,10 @@ def test_small_integers_come_out_exactly(n: int, height: int, width: int, dtype:
     rng = np.random.default_rng(0)
     shapes = (n, height, width, 32), (3, 3, 32, 64), (n, height, width, 64)
     x, w, dy = (rng.integers(-4, 5, shape).astype(np.float32) for shape in shapes)
-    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), jnp.asarray(x, dtype), jnp.asarray(w))
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "winograd"), jnp.asarray(x, dtype), jnp.asarray(w))
     wanted = reference_conv(*(array.astype(np.float64) for array in (x, w, dy)), 1)
     for found, exact in zip((y, *vjp(jnp.asarray(dy, dtype))), wanted, strict=True):
         np.testing.assert_array_equal(found, jnp.asarray(exact, found.dtype))
-
-
-@pytest.mark.parametrize("amx", [False, True])
-def test_it_is_taken_where_it_is_faster(amx: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ops, "processor_flags", lambda: ("avx512f", "amx_bf16") if amx else ("avx512f",))
-
-    def suits(
-        shape: tuple[int, ...], outputs: int, side: int = 3, stride: int = 1, dtype: str = "float32"
-    ) -> bool:
-        kernel = jax.ShapeDtypeStruct((side, side, shape[-1], outputs), jnp.float32)
-        return ops.suits_winograd(jax.ShapeDtypeStruct(shape, dtype), kernel, stride, side // 2)
-
-    assert suits((64, 32, 32, 64), 64)
-    assert suits((64, 4, 4, 512), 512)
-    assert suits((64, 32, 32, 64), 64, dtype="bfloat16") != amx
-    assert suits((32, 4, 4, 512), 512, dtype="bfloat16") != amx
-    assert not suits((16, 4, 4, 512), 512, dtype="bfloat16")  # the kernel's transform would cost too much
-    assert suits((16, 4, 4, 512), 512)
-    assert suits((64, 7, 7, 512), 512)
-    assert not suits((64, 5, 5, 512), 512)  # oneDNN leaves out the padding, here too much of the work
-    assert not suits((64, 32, 32, 64), 128, stride=2)
-    assert not suits((64, 32, 32, 64), 64, side=1)
-    assert not suits((64, 32, 32, 3), 64)
-    assert suits((64, 32, 32, 32), 64)
-    assert not suits((64, 32, 32, 16), 32)
-    assert not suits((64, 32, 32, 64), 80)  # not a multiple of 32
-    assert not suits((64, 2, 2, 512), 512)  # more than half of the work
-    assert not suits((1, 4, 4, 512), 512)  # the kernel's transform would cost more than it saves
-
-
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_a_resnet18_takes_it_for_thirteen_convolutions_and_their_gradients(
-    precision: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(ops, "processor_flags", lambda: ("avx512f",))
-    graphdef, *variables = abstract_model(describe("resnet18", width=64), precision)
-    batch = {
-        "image": jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.float32),
-        "label": jax.ShapeDtypeStruct((64,), jnp.int32),
-    }
-    gradients = jax.make_jaxpr(jax.grad(make_loss(graphdef, 0.0), has_aux=True))(*variables, batch)
-    assert str(gradients).count("('winograd', True)") == 3 * 13
-
-
-@pytest.mark.parametrize(
-    ("x", "kernel", "dtype", "stride", "padding"),
-    [
-        ((2, 8, 8, 32), (3, 3, 32, 40), "float32", 1, 1), ((2, 8, 8, 40), (3, 3, 40, 32), "float32", 1, 1),
-        ((2, 8, 8, 32), (1, 1, 32, 32), "float32", 1, 0), ((2, 8, 8, 32), (3, 3, 32, 32), "bfloat16", 1, 1),
-        ((2, 8, 8, 32), (3, 3, 32, 32), "float32", 2, 1), ((2, 8, 8, 32), (3, 3, 32, 32), "float32", 1, 0),
-    ],
-)  # fmt: skip
-def test_what_it_can_not_do_is_refused(
-    x: tuple[int, ...], kernel: tuple[int, ...], dtype: str, stride: int, padding: int
-):
-    arrays = jnp.ones(x, dtype), jnp.ones(kernel, dtype)
-    with pytest.raises(Exception, match="Winograd's way is for"):
-        jax.block_until_ready(ops.conv(*arrays, stride, padding, True))
 
 
 THREADS = """
@@ -222,7 +161,7 @@ hashes, sums = [], []
 for dtype in ("float32", "bfloat16"):
     x, dy = (jnp.asarray(rng.normal(size=(5, 15, 18, channels)), dtype) for channels in (64, 96))
     w = jnp.asarray(rng.normal(size=(3, 3, 64, 96)), jnp.float32)
-    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, True), x, w)
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "winograd"), x, w)
     normed, pull = jax.vjp(lambda y: ops.norm_train(y, w[0, 0, 0], w[1, 1, 1], 1e-5, None, True), y)
     hashes += [hashlib.sha256(np.asarray(a).tobytes()).hexdigest() for a in (y, *vjp(dy))]
     sums += [float(np.abs(np.asarray(a, np.float64)).sum()) for a in (*normed, *pull(normed))]

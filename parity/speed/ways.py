@@ -1,10 +1,10 @@
-"""Where Winograd's way is the faster one: both ways of a 3×3 convolution and its gradients, by shape.
+"""Which way is the fastest for a 3×3 convolution and its gradients, by shape: oneDNN's, Winograd's or AMX.
 
-    python -m parity.speed.winograd
+    python -m parity.speed.ways
 
-`ops.suits_winograd` has its limits from here. The ways take turns; medians; a ratio above 1 says that
-Winograd's way is faster. The last tables have the errors of both ways, for random numbers: ‖a − b‖₂ / ‖b‖₂,
-where b is computed in float64 from the same numbers.
+`ops.fastest` has its limits from here. The ways take turns; medians; a ratio above 1 says that the other way
+is faster than oneDNN's. The last tables have the errors of both, for random numbers: ‖a − b‖₂ / ‖b‖₂, where b
+is computed in float64 from the same numbers.
 """
 
 from __future__ import annotations
@@ -22,18 +22,24 @@ from flax_resnet.cpu_kernels import build, ops
 from recipe.memory import keep_freed_memory
 
 TURNS = 9
+OTHERS: tuple[tuple[str, ops.Way], ...] = (
+    ("float32", "winograd"),
+    ("bfloat16", "winograd"),
+    ("bfloat16", "amx"),
+)  # where there is AMX
 SHAPES = [  # channels, side, batches
-    (64, 32, (1, 64)), (128, 16, (1, 4, 64)), (256, 8, (1, 2, 4, 8, 64)), (512, 4, (1, 8, 16, 32, 64, 128)),
-    (64, 8, (1, 4, 64)), (32, 16, (1, 4, 16, 64)), (32, 8, (4, 64)), (128, 28, (2,)), (256, 6, (64,)),
+    (64, 32, (1, 16, 64)), (128, 16, (1, 4, 16, 64)), (256, 8, (1, 2, 4, 8, 16, 64)),
+    (512, 4, (1, 8, 16, 32, 64, 128)), (64, 8, (1, 4, 64)), (32, 16, (1, 4, 16, 64)), (32, 8, (4, 64)),
+    (128, 28, (2, 16)), (256, 6, (64,)),
     (512, 7, (2, 4, 64)), (512, 5, (64,)), (512, 3, (64,)),
 ]  # fmt: skip
 
 
-def functions(winograd: bool) -> list[Callable[..., jax.Array]]:
+def functions(way: ops.Way) -> list[Callable[..., jax.Array]]:
     """The convolution and its two gradients, as functions of x, kernel and dy."""
 
     def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return ops.conv(x, kernel, 1, 1, winograd)
+        return ops.conv(x, kernel, 1, 1, way)
 
     return [
         jax.jit(lambda x, kernel, dy: conv(x, kernel)),
@@ -56,11 +62,11 @@ def arrays(batch: int, side: int, channels: int, dtype: str) -> tuple[jax.Array,
     return x, jnp.asarray(rng.normal(size=(3, 3, channels, channels)), jnp.float32), dy
 
 
-def print_times(dtype: str) -> None:
+def print_times(dtype: str, other: ops.Way) -> None:
     """A row per shape."""
-    ways = functions(False), functions(True)
-    columns = "channels | pixels | batch | tiles | direct, ms | forward | input | kernel | all | taken"
-    print(f"\n| {dtype}, {columns} |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|")
+    ways = functions("onednn"), functions(other)
+    columns = "channels | pixels | batch | oneDNN, ms | forward | input | kernel | all | taken"
+    print(f"\n| {dtype}, {other}: {columns} |\n|--:|--:|--:|--:|--:|--:|--:|--:|---|")
     for channels, side, batches in SHAPES:
         for batch in batches:
             x, kernel, dy = arrays(batch, side, channels, dtype)
@@ -68,24 +74,23 @@ def print_times(dtype: str) -> None:
                 [[seconds(function, (x, kernel, dy)) for function in way] for way in ways]
                 for _ in range(TURNS + 1)
             ]
-            direct, winograd = np.median(turns[1:], 0)  # the first turn compiles
-            ratios = [*(direct / winograd), direct.sum() / winograd.sum()]
-            taken = "yes" if ops.suits_winograd(x, kernel, 1, 1) else "no"
-            tiles = batch * ((side + 1) // 2) ** 2
-            cells = [channels, f"{side}²", batch, tiles, f"{1e3 * direct.sum():.2f}"]
+            onednn, way = np.median(turns[1:], 0)  # the first turn compiles
+            ratios = [*(onednn / way), onednn.sum() / way.sum()]
+            taken = "yes" if ops.fastest(x, kernel, 1, 1) == other else "no"
+            cells = [channels, f"{side}²", batch, f"{1e3 * onednn.sum():.2f}"]
             print(f"| {' | '.join(map(str, [*cells, *(f'{r:.2f}×' for r in ratios), taken]))} |", flush=True)
 
 
-def print_errors(dtype: str) -> None:
-    """A row per stage of ResNet18: the direct way's errors and Winograd's."""
-    print(f"\n| {dtype}, channels | pixels | batch | forward | input | kernel |")
+def print_errors(dtype: str, other: ops.Way) -> None:
+    """A row per stage of ResNet18: oneDNN's errors and the other way's."""
+    print(f"\n| {dtype}, {other}: channels | pixels | batch | forward | input | kernel |")
     print("|--:|--:|--:|--:|--:|--:|")
     for channels, side, batch in [(64, 32, 4), (128, 16, 4), (256, 8, 8), (512, 4, 32)]:
         x, kernel, dy = arrays(batch, side, channels, dtype)
         exact = in_float64(x, kernel, dy)
         cells = []
-        for direct, winograd, b in zip(functions(False), functions(True), exact, strict=True):
-            found = (np.asarray(f(x, kernel, dy), np.float64) for f in (direct, winograd))
+        for *ways, b in zip(functions("onednn"), functions(other), exact, strict=True):
+            found = (np.asarray(way(x, kernel, dy), np.float64) for way in ways)
             cells.append(" → ".join(f"{np.linalg.norm(a - b) / np.linalg.norm(b):.1e}" for a in found))
         print(f"| {channels} | {side}² | {batch} | {' | '.join(cells)} |", flush=True)
 
@@ -108,10 +113,11 @@ def main() -> None:
     keep_freed_memory()
     if why_not := build.load():
         sys.exit(f"no native kernels: {why_not}")
-    for dtype in ("float32", "bfloat16"):
-        print_times(dtype)
-    for dtype in ("float32", "bfloat16"):
-        print_errors(dtype)
+    others = [(dtype, way) for dtype, way in OTHERS if way != "amx" or build.has_amx()]
+    for dtype, way in others:
+        print_times(dtype, way)
+    for dtype, way in others:
+        print_errors(dtype, way)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""Which way a convolution goes, and what a way refuses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flax_resnet.cpu_kernels import ops
+from flax_resnet.steps import make_loss
+from flax_resnet.train_state import abstract_model
+from tests.parity.helpers import describe
+
+
+def let_processor(monkeypatch: pytest.MonkeyPatch, *, amx: bool) -> None:
+    monkeypatch.setattr(ops, "processor_flags", lambda: ("avx512f", "amx_bf16") if amx else ("avx512f",))
+    monkeypatch.setattr(ops, "has_amx", lambda: amx)
+
+
+def way(
+    shape: tuple[int, ...], outputs: int, side: int = 3, stride: int = 1, dtype: str = "bfloat16"
+) -> ops.Way:
+    kernel = jax.ShapeDtypeStruct((side, side, shape[-1], outputs), jnp.float32)
+    return ops.fastest(jax.ShapeDtypeStruct(shape, dtype), kernel, stride, side // 2)
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_winograd_is_taken_where_it_is_faster(amx: bool, monkeypatch: pytest.MonkeyPatch):
+    let_processor(monkeypatch, amx=amx)
+
+    def suits(shape: tuple[int, ...], outputs: int, side: int = 3, stride: int = 1, dtype: str = "float32"):
+        return way(shape, outputs, side, stride, dtype) == "winograd"
+
+    assert suits((64, 32, 32, 64), 64)
+    assert suits((64, 4, 4, 512), 512)
+    assert suits((64, 32, 32, 64), 64, dtype="bfloat16") != amx
+    assert suits((32, 4, 4, 512), 512, dtype="bfloat16") != amx
+    assert not suits((16, 4, 4, 512), 512, dtype="bfloat16")  # the kernel's transform would cost too much
+    assert suits((16, 4, 4, 512), 512)
+    assert suits((64, 7, 7, 512), 512)
+    assert not suits((64, 5, 5, 512), 512)  # oneDNN leaves out the padding, here too much of the work
+    assert not suits((64, 32, 32, 64), 128, stride=2)
+    assert not suits((64, 32, 32, 64), 64, side=1)
+    assert not suits((64, 32, 32, 3), 64)
+    assert suits((64, 32, 32, 32), 64)
+    assert not suits((64, 32, 32, 16), 32)
+    assert not suits((64, 32, 32, 64), 80)  # not a multiple of 32
+    assert not suits((64, 2, 2, 512), 512)  # more than half of the work
+    assert not suits((1, 4, 4, 512), 512)  # the kernel's transform would cost more than it saves
+
+
+def test_amx_is_taken_where_images_fill_its_tiles(monkeypatch: pytest.MonkeyPatch):
+    let_processor(monkeypatch, amx=True)
+    assert way((16, 4, 4, 512), 512) == "amx"
+    assert way((100, 9, 9, 64), 96, stride=2) == "amx"
+    assert way((64, 32, 32, 64), 128, side=1) == "amx"
+    assert way((15, 4, 4, 512), 512) == "onednn"  # an image is a row of a tile
+    assert way((64, 32, 32, 3), 64) == "onednn"
+    assert way((64, 32, 32, 32), 16) == "onednn"
+    assert way((64, 4, 4, 512), 512, dtype="float32") == "winograd"
+    let_processor(monkeypatch, amx=False)
+    assert way((64, 4, 4, 512), 512, stride=2) == "onednn"
+
+
+@pytest.mark.parametrize(
+    ("precision", "amx", "taken", "convolutions"),
+    [
+        ("f32", True, "winograd", 13), ("bf16", False, "winograd", 13),
+        ("bf16", True, "amx", 19), ("f32", True, "onednn", 7),
+    ],
+)  # fmt: skip
+def test_the_convolutions_of_a_resnet18_and_their_gradients(
+    precision: str, amx: bool, taken: str, convolutions: int, monkeypatch: pytest.MonkeyPatch
+):
+    let_processor(monkeypatch, amx=amx)
+    graphdef, *variables = abstract_model(describe("resnet18", width=64), precision)
+    batch = {
+        "image": jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct((64,), jnp.int32),
+    }
+    gradients = jax.make_jaxpr(jax.grad(make_loss(graphdef, 0.0), has_aux=True))(*variables, batch)
+    # the images' own gradient is among them: XLA drops it later
+    assert str(gradients).count(f"('way', '{taken}')") == 3 * convolutions
+
+
+@pytest.mark.parametrize(
+    ("how", "x", "kernel", "stride", "padding", "why"),
+    [
+        ("winograd", (2, 8, 8, 32), (3, 3, 32, 40), 1, 1, "multiples of 32"),
+        ("winograd", (2, 8, 8, 40), (3, 3, 40, 32), 1, 1, "multiples of 32"),
+        ("winograd", (2, 8, 8, 32), (1, 1, 32, 32), 1, 0, "kernels of 3x3"),
+        ("winograd", (2, 8, 8, 32), (3, 3, 32, 32), 2, 1, "kernels of 3x3"),
+        ("winograd", (2, 8, 8, 32), (3, 3, 32, 32), 1, 0, "kernels of 3x3"),
+        ("amx", (2, 8, 8, 32), (3, 3, 32, 40), 1, 1, "multiples of 32"),
+        ("amx", (2, 8, 8, 32), (9, 9, 32, 32), 1, 4, "kernels of up to 7"),
+        ("amx", (2, 8, 8, 32), (3, 3, 32, 32), 1, 1, "for bfloat16"),
+        ("another", (2, 8, 8, 32), (3, 3, 32, 32), 1, 1, "not another"),
+    ],
+)  # fmt: skip
+def test_what_a_way_can_not_do_is_refused(
+    how: ops.Way, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int, why: str
+):
+    arrays = jnp.ones(x, jnp.float32), jnp.ones(kernel, jnp.float32)
+    with pytest.raises(Exception, match=why):
+        jax.block_until_ready(ops.conv(*arrays, stride, padding, how))
+
+
+@pytest.mark.parametrize("how", ["winograd", "amx"])
+def test_kernels_that_are_bfloat16_are_refused(how: ops.Way):
+    arrays = jnp.ones((2, 8, 8, 32), jnp.bfloat16), jnp.ones((3, 3, 32, 32), jnp.bfloat16)
+    with pytest.raises(Exception, match="float32 kernels"):
+        jax.block_until_ready(ops.conv(*arrays, 1, 1, how))
