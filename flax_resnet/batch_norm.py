@@ -52,6 +52,9 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalise x of shape (N, H, W, C); the result has the dtype `dtype`.
 
+        With native kernels the result is `Normalised`: it is computed, and the running statistics with it,
+        when something is done with it, so that "+ residual" and ReLU join the same pass.
+
         Raises:
           ValueError: in train mode with one value per channel, whose variance says nothing.
         """
@@ -72,7 +75,8 @@ class BatchNorm(nnx.Module):
             raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
         running = mean, var
 
-        def update(mean: jax.Array, var: jax.Array) -> None:  # from what it was: it may be called again
+        # from what they were before: a native result that is looked at twice is computed twice
+        def update(mean: jax.Array, var: jax.Array) -> None:
             self.mean[...] = (1 - self.momentum) * running[0] + self.momentum * mean
             self.var[...] = (1 - self.momentum) * running[1] + self.momentum * var * (n / (n - 1))
 

@@ -5,6 +5,8 @@ Images are NHWC here and NCHW there. Attribute names are the parameter names of 
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -25,7 +27,7 @@ class ReLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return max(x, 0)."""
-        # its gradient needs x, which is a batch norm's; another ReLU is after a sum: activations.py
+        # its gradient needs x, which a batch norm keeps anyway; after a sum, activations.relu keeps y alone
         return x.relu() if isinstance(x, Normalised) else jax.nn.relu(x)
 
 
@@ -65,10 +67,12 @@ class Layers:
         )
 
     def linear(self, inputs: int, outputs: int) -> nnx.Linear:
-        """A fully connected layer; PyTorch draws its bias like its weight, and so does the recipe."""
+        """A fully connected layer; its bias is drawn like its weight, as in PyTorch."""
+        bound = inputs**-0.5
         return nnx.Linear(
             inputs,
             outputs,
+            bias_init=partial(jax.random.uniform, minval=-bound, maxval=bound),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             precision=self.precision,
@@ -110,7 +114,7 @@ class ResBlock(nnx.Module):
         self.shortcut = make_shortcut(layers, shortcut, inputs, width, stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Map (N, H, W, inputs) to (N, H/stride, W/stride, width)."""
+        """Map (N, H, W, inputs) to (N, ⌈H/stride⌉, ⌈W/stride⌉, width)."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         for layer in self.shortcut:
@@ -134,7 +138,7 @@ class Bottleneck(nnx.Module):
         self.shortcut = make_shortcut(layers, shortcut, inputs, outputs, stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Map (N, H, W, inputs) to (N, H/stride, W/stride, 4·width)."""
+        """Map (N, H, W, inputs) to (N, ⌈H/stride⌉, ⌈W/stride⌉, 4·width)."""
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.relu2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))

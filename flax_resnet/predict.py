@@ -45,11 +45,10 @@ def device_table(description: ModelDescription, precision: str) -> jax.Array:
 def batched(
     eval_batch: Callable[[jax.Array], jax.Array], images: np.ndarray, batch_size: int, mesh: DataMesh
 ) -> np.ndarray:
-    """Evaluate images (N, H, W, 3) in batches of one shape, so that there is one compilation.
+    """Evaluate images (N, H, W, 3) in batches of one shape, so that one program serves all of them.
 
-    Every device of the mesh gets an equal share of each batch.
-
-    The last batch is padded with black images, whose logits are dropped.
+    Every device of the mesh gets an equal share of each batch. The last batch is padded with black images,
+    whose logits are dropped.
     """
     size = mesh.round_up(min(batch_size, len(images)))
     results: list[jax.Array] = []
@@ -99,6 +98,10 @@ def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
     Args:
       path: a checkpoint, or a workdir, whose best one is taken.
       config: of which precision, eval_batch_size and cpu_kernels count.
+
+    Returns:
+      what the network is, and the network. For the whole process float64 is on from then on if the precision
+      is f64, and off if not.
 
     Raises:
       UserError: if there is none, it is damaged, or of another form.

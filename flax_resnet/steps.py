@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions, compiled once."""
+"""The training step and the evaluation step: pure functions."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from parity.checks import evaluation, forward, gradients, optimizer, pipeline, s
 from parity.planting import ROOMS, ROOT
 from parity.results import LEVELS, Check, Finding, Report
 from parity.tensors import to_numpy
+from recipe import checkpoints
 from recipe import data as datasets
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from recipe.data import Dataset
@@ -132,11 +133,11 @@ def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:
 
 
 def from_checkpoint(path: Path, layout: str | None, weights: str | None, **settings: Any) -> Case:
-    """A case with a checkpoint's weights, whatever framework or project it comes from.
+    """A case with the weights of a checkpoint, or of a workdir's best one, whatever project it comes from.
 
     `settings` are seed, quick and cpu_kernels of a `Case`.
     """
-    checkpoint = read(path, layout, weights)
+    checkpoint = read(checkpoints.find(str(path), ""), layout, weights)
     return Case(checkpoint.description, checkpoint.model, **settings)
 
 

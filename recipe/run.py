@@ -228,8 +228,8 @@ class Run:
         if self._trainer.on_cpu and seconds > WARN_ABOVE_SECONDS:
             self.say(
                 f"This CPU will need about {duration(seconds)} for the whole run ({images_per_second:.0f} "
-                "img/s). Quick variants: --config=configs/r18.py:digits takes minutes, --config.epochs=1 "
-                "shows one epoch. Ctrl-C saves; the same command goes on."
+                "img/s). Quick variants: --config=configs/r18.py:digits takes minutes, :cpu less than an "
+                "hour. Ctrl-C saves; the same command goes on."
             )
 
     def _save(self, kind: str) -> None:

@@ -52,7 +52,7 @@ class ResBlock(nn.Module):
         self.shortcut = make_shortcut(shortcut, inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to (N, width, H/stride, W/stride)."""
+        """Map (N, inputs, H, W) to (N, width, ⌈H/stride⌉, ⌈W/stride⌉)."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         x = self.shortcut(x)
@@ -76,7 +76,7 @@ class Bottleneck(nn.Module):
         self.shortcut = make_shortcut(shortcut, inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to (N, 4·width, H/stride, W/stride)."""
+        """Map (N, inputs, H, W) to (N, 4·width, ⌈H/stride⌉, ⌈W/stride⌉)."""
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.relu2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))

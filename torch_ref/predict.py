@@ -80,6 +80,9 @@ def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
       path: a checkpoint, or a workdir, whose best one is taken.
       config: of which precision and eval_batch_size count.
 
+    Returns:
+      what the network is, and the network. TF32 is off for the whole process from then on.
+
     Raises:
       UserError: if there is none, it is damaged, or of another form.
     """
@@ -90,7 +93,7 @@ def load(path: str, config: Any) -> tuple[ModelDescription, Predictor]:
     model = make_model(description, config.precision, device)
     try:
         fit(saved["model"], model)
-    except UserError as error:
+    except (KeyError, UserError) as error:
         raise UserError(f"{found}: {error}") from error
     return description, Predictor(
         description,

@@ -59,6 +59,7 @@ def from_saved(saved: Mapping[str, Any], model: nn.Module, optimizer: torch.opti
     params = dict(model.named_parameters())
     if saved["momentum"]:
         bijection.check(_shapes(saved["momentum"]), _shapes(params), "the momentum does not fit the network")
+    optimizer.state.clear()
     for name, buffer in saved["momentum"].items():
         optimizer.state[params[name]]["momentum_buffer"] = torch.empty_like(params[name]).copy_(buffer)
 

@@ -24,7 +24,7 @@ from torch_ref.predict import batched, device_table, runtime, set_up
 from torch_ref.steps import Metrics, make_eval_step, make_loss, make_planned_step, make_train_step
 from torch_ref.train_state import from_saved, make_model, set_initial_params, to_saved
 
-STEPS_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
+DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
 
 
 class Trainer:
@@ -60,6 +60,7 @@ class Trainer:
             "table": device_table(description, config.precision, self._device),
         }
         self._plan: dict[str, Tensor] = {}
+        self._done: collections.deque[torch.cuda.Event] = collections.deque(maxlen=DISPATCHES_UNDER_WAY + 1)
         self._writer = CheckpointWriter(workdir, checkpoints.record(description, config))
         self.reset_sums()
 
@@ -79,10 +80,13 @@ class Trainer:
             self._data["resize"] = matrix.to(self._device, self._data["table"].dtype)
 
     def train_steps(self, at_most: int) -> None:
-        """Queue as many steps as a dispatch has; PyTorch queues each on its own."""
+        """Queue a dispatch of steps, and wait until no more than a few dispatches are under way."""
         for _ in range(min(at_most, self._steps_per_dispatch)):
             self._sums.append(self.planned_step(self.step, self._sums[-1], self._data, self._plan))
             self.step += 1
+        if not self.on_cpu:
+            self._done.append(torch.cuda.current_stream().record_event())
+            self._done[0].synchronize()
 
     def recent_sums(self) -> Sums:
         """The epoch's sums as of a recent step, without waiting for the steps under way."""
@@ -125,7 +129,7 @@ class Trainer:
             "correct": torch.tensor(values.correct, dtype=torch.int64, device=self._device),
             "steps": torch.tensor(values.steps, dtype=torch.int64, device=self._device),
         }
-        self._sums = collections.deque([sums], maxlen=STEPS_UNDER_WAY + 1)
+        self._sums = collections.deque([sums], maxlen=DISPATCHES_UNDER_WAY + 1)
 
 
 def _fetch(sums: Metrics) -> Sums:

@@ -1,10 +1,11 @@
 // Convolutions in bfloat16 by the processor's matrix unit (AMX), for batches.
 //
 // The unit multiplies tiles, matrices of 16 rows of 64 bytes in registers of their own: 16 × 32 numbers of bfloat16 by
-// 32 × 16, added to 16 × 16 sums in float32. oneDNN takes pixels of a row for the rows of a tile, so that an image four
-// pixels wide leaves three quarters of each tile empty. Here rows are images: a tile holds one position of 16 images, and
-// is full however small they are. Padding costs nothing, since what lies outside is not multiplied at all; strides and
-// sizes of kernels are all the same to it, and each product is made once.
+// 32 × 16, added to 16 × 16 sums in float32. oneDNN takes neighbouring pixels for the rows of a tile, and gets slow where
+// an image is a few pixels wide. Here rows are images (in a kernel's gradient, pairs of them): a tile holds one position
+// of 16 (32) images, and however small they are, it is as full as the batch can fill it. What lies outside of an image is
+// not multiplied at all, and strides and sizes of kernels make no difference: a result is a sum over pairs of a
+// position and a kernel's entry, whichever they are.
 
 #pragma once
 
@@ -13,10 +14,14 @@
 #include "bfloat16.h"
 #include "shape.h"
 
-#ifndef __AMX_BF16__
+namespace cpu_kernels::amx {
+constexpr int64_t CHANNELS = 32;     // of a result that are computed together: numbers of channels are multiples of it
+constexpr int64_t LARGEST_SIDE = 7;  // of a kernel
+}  // namespace cpu_kernels::amx
+
+#if !defined(__AMX_TILE__) || !defined(__AMX_BF16__) || !defined(__AVX512BF16__)
 
 namespace cpu_kernels::amx {
-constexpr int64_t CHANNELS = 32, LARGEST_SIDE = 7;
 inline bool available() { return false; }
 inline void convolve(Kind, const Shape&, bfloat16*, float*, bfloat16*) {
   throw std::invalid_argument("compiled without AMX");
@@ -26,7 +31,6 @@ inline void convolve(Kind, const Shape&, bfloat16*, float*, bfloat16*) {
 #else
 
 #include <immintrin.h>
-#include <omp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,9 +42,8 @@ inline void convolve(Kind, const Shape&, bfloat16*, float*, bfloat16*) {
 namespace cpu_kernels::amx {
 
 constexpr int64_t ROWS = 16, WIDTH = 32, TILE = ROWS * WIDTH;  // of a tile, in numbers of bfloat16: 1 KiB
-constexpr int64_t CHANNELS = 32;                               // of a result that are computed together
-constexpr int64_t LARGEST_SIDE = 7;                            // of a kernel
-constexpr int64_t AT_ONCE = 1 << 21;  // numbers that are put into tiles before they are multiplied: 4 MiB
+constexpr int64_t AT_ONCE = 1 << 21;  // numbers of an activation that are put into tiles before they are multiplied,
+                                      // unless 32 images have more: 4 MiB
 constexpr int64_t NEAR = 1 << 18;     // numbers that a thread should find in its second-level cache: 512 KiB
 
 // Linux lends the registers only to a process that has asked for them.
@@ -50,17 +53,20 @@ inline bool available() {
   return granted;
 }
 
-struct Shapes {
+struct Configuration {  // as the processor reads it
   uint8_t palette = 1, reserved[15] = {};
   uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
-alignas(64) inline constexpr Shapes SHAPES{};  // of the eight registers
+static_assert(sizeof(Configuration) == 64, "all of it is read");
+alignas(64) inline constexpr Configuration CONFIGURATION{};
 
 // Gives a thread its tile registers: 0 to 3 are sums, 4 and 5 the left factors, 6 and 7 the right ones.
+// The compiler does not know that a tile is loaded from memory: between the stores that make tiles and the products
+// there is a barrier of OpenMP, which it knows to keep them apart.
 class Registers {
  public:
-  Registers() { _tile_loadconfig(&SHAPES); }
+  Registers() { _tile_loadconfig(&CONFIGURATION); }
   ~Registers() { _tile_release(); }
 
   static void clear() {
@@ -187,7 +193,7 @@ struct Term {
 // The terms of the result at (i, j), and how many there are.
 inline int64_t terms_of(Kind kind, const Shape& s, int64_t i, int64_t j, Term* terms) {
   const int64_t height = kind == FORWARD ? s.height : s.out_height, width = kind == FORWARD ? s.width : s.out_width;
-  // where the kernel's entry takes its number from along one axis, or −1
+  // where the kernel's entry takes its number from along one axis; negative: from nowhere
   const auto source = [&](int64_t at, int64_t entry, int64_t side) {
     int64_t from = at * s.stride + entry - s.padding;
     if (kind == INPUT_GRAD) {

@@ -50,7 +50,11 @@ def load() -> str:
 @functools.cache
 def has_amx() -> bool:
     """Whether there are kernels for the processor's matrix unit, and this process may use it."""
-    return not load() and bool(ctypes.CDLL(str(build())).resnet_has_amx())
+    if load():
+        return False
+    ask = ctypes.CDLL(str(build())).resnet_has_amx
+    ask.restype = ctypes.c_bool
+    return bool(ask())
 
 
 def build() -> Path:

@@ -53,9 +53,10 @@ Shape shape_of(const Buffer& x, const Buffer& kernel, const Buffer& y, int64_t s
   for (const auto* b : {&x, &kernel, &y})
     if (b->dimensions().size() != 4) throw std::invalid_argument("arrays with four dimensions expected");
   const auto a = x.dimensions(), k = kernel.dimensions(), b = y.dimensions();
+  if (stride < 1 || padding < 0) throw std::invalid_argument("a stride of 1 or more and no negative padding expected");
   const Shape s{a[0], a[1], a[2], a[3], k[0], k[3], b[1], b[2], stride, padding};
   const auto sides = [&](int64_t side) { return (side + 2 * padding - s.side) / stride + 1; };
-  for (const auto size : {s.n, s.height, s.width, s.inputs, s.outputs})
+  for (const auto size : {s.n, s.height, s.width, s.inputs, s.side, s.outputs, s.out_height, s.out_width})
     if (size < 1) throw std::invalid_argument("arrays that are not empty expected");
   if (b[0] != s.n || k[1] != s.side || k[2] != s.inputs || b[3] != s.outputs || s.out_height != sides(s.height) ||
       s.out_width != sides(s.width) || type_of(x) != type_of(y))
@@ -86,9 +87,10 @@ ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buff
         winograd::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
     } else if (way == "amx") {
       require_channels(amx::CHANNELS);
-      if (single || s.side > amx::LARGEST_SIDE || !amx::available())
-        throw std::invalid_argument("amx is for bfloat16, kernels of up to " + std::to_string(amx::LARGEST_SIDE) +
-                                    " pixels, and processors that have it");
+      if (single) throw std::invalid_argument("amx is for bfloat16");
+      if (s.side > amx::LARGEST_SIDE)
+        throw std::invalid_argument("amx is for kernels of up to " + std::to_string(amx::LARGEST_SIDE) + " pixels");
+      if (!amx::available()) throw std::invalid_argument("amx is for processors that have it");
       amx::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
     } else {
       throw std::invalid_argument("onednn, winograd or amx expected, not " + std::string(way));

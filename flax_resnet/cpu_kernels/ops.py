@@ -28,7 +28,8 @@ def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
 def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Way:
     """The fastest way to compute a convolution and its gradients; see `conv`.
 
-    The limits come from measurements (docs/results/speed.md, `python -m parity.speed.ways`).
+    The limits come from measurements of 3×3 convolutions (docs/results/speed.md,
+    `python -m parity.speed.ways`).
     """
     if _suits_amx(x, kernel):
         return "amx"
@@ -36,7 +37,7 @@ def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Way:
 
 
 def _suits_amx(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether the matrix unit is there, and 16 images fill its tiles (amx.h)."""
+    """Whether there is a matrix unit, and the batch fills its tiles (amx.h): other ways take fewer images."""
     n, _, _, inputs = x.shape
     if kernel.dtype != jnp.float32 or x.dtype != jnp.bfloat16 or not has_amx():
         return False

@@ -41,7 +41,8 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
     ((count, size),) = shapes(case, True, precision)
     images, labels = case.images(count, size), case.labels(count)
 
-    allowed = scaled(_errors(case, smoothing, lower(precision), turns=precision == "f32"), precision)
+    errors = _errors(case, smoothing, count, size, lower(precision), turns=precision == "f32")
+    allowed = scaled(errors, precision)
     theirs, ours = (
         _as_arrays(side.gradients(images, labels, smoothing))
         for side in (case.torch(precision), case.flax(precision))
@@ -65,9 +66,10 @@ def whole_network(case: Case, precision: str, smoothing: float) -> Check:
 
 
 @functools.lru_cache(maxsize=8)
-def _errors(case: Case, smoothing: float, precision: str, turns: bool) -> dict[str, float]:
+def _errors(
+    case: Case, smoothing: float, count: int, size: int, precision: str, turns: bool
+) -> dict[str, float]:
     """The reference's own errors in the loss and all gradients, doubtful decisions turned or as they fall."""
-    ((count, size),) = shapes(case, True, precision)
     images = case.images(count, size)
 
     def reference(images: np.ndarray, precision: str) -> Arrays:

@@ -25,13 +25,12 @@ TURNS = 9
 OTHERS: tuple[tuple[str, ops.Way], ...] = (
     ("float32", "winograd"),
     ("bfloat16", "winograd"),
-    ("bfloat16", "amx"),
-)  # where there is AMX
+    ("bfloat16", "amx"),  # where there is such a processor
+)
 SHAPES = [  # channels, side, batches
     (64, 32, (1, 16, 64)), (128, 16, (1, 4, 16, 64)), (256, 8, (1, 2, 4, 8, 16, 64)),
-    (512, 4, (1, 8, 16, 32, 64, 128)), (64, 8, (1, 4, 64)), (32, 16, (1, 4, 16, 64)), (32, 8, (4, 64)),
-    (128, 28, (2, 16)), (256, 6, (64,)),
-    (512, 7, (2, 4, 64)), (512, 5, (64,)), (512, 3, (64,)),
+    (512, 4, (1, 8, 16, 17, 32, 33, 64, 128)), (64, 8, (1, 4, 64)), (32, 16, (1, 4, 16, 64)),
+    (32, 8, (4, 64)), (128, 28, (2, 16)), (256, 6, (64,)), (512, 7, (2, 4, 64)), (512, 5, (64,)), (512, 3, (64,)),
 ]  # fmt: skip
 
 
@@ -74,8 +73,8 @@ def print_times(dtype: str, other: ops.Way) -> None:
                 [[seconds(function, (x, kernel, dy)) for function in way] for way in ways]
                 for _ in range(TURNS + 1)
             ]
-            onednn, way = np.median(turns[1:], 0)  # the first turn compiles
-            ratios = [*(onednn / way), onednn.sum() / way.sum()]
+            onednn, others = np.median(turns[1:], 0)  # the first turn compiles
+            ratios = [*(onednn / others), onednn.sum() / others.sum()]
             taken = "yes" if ops.fastest(x, kernel, 1, 1) == other else "no"
             cells = [channels, f"{side}²", batch, f"{1e3 * onednn.sum():.2f}"]
             print(f"| {' | '.join(map(str, [*cells, *(f'{r:.2f}×' for r in ratios), taken]))} |", flush=True)

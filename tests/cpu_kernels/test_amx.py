@@ -35,6 +35,8 @@ SHAPES = [  # batch, side, inputs, outputs, kernel, stride
     (20, 1, 32, 32, 3, 1),
     (64, 4, 512, 512, 3, 1),
     (70, 20, 128, 64, 3, 1),  # more than is put into tiles at once
+    (16, 2, 256, 128, 3, 1),  # kernels of more channels than stay near
+    (70, 9, 64, 32, 3, 1),  # a strip of rows that ends inside of an image
     (48, 32, 64, 128, 3, 2),
 ]
 
@@ -56,32 +58,52 @@ def test_results_and_gradients(n: int, side: int, inputs: int, outputs: int, ker
         check(found, exact, gamma(count, "f32") * size, f"sum of {count}")
 
 
-@pytest.mark.parametrize(("n", "side", "stride"), [(21, 6, 1), (35, 9, 2)])
-def test_small_integers_come_out_exactly(n: int, side: int, stride: int):
+@pytest.mark.parametrize(
+    ("n", "height", "width", "kernel", "stride", "padding"),
+    [(21, 6, 5, 3, 1, 1), (35, 4, 9, 3, 2, 1), (16, 5, 7, 3, 1, 0), (2, 3, 8, 5, 2, 4), (33, 7, 2, 2, 3, 1)],
+)
+def test_small_integers_come_out_exactly(
+    n: int, height: int, width: int, kernel: int, stride: int, padding: int
+):
     """Nothing but a result is rounded, so any wrong index shows."""
     rng = np.random.default_rng(0)
-    out = (side - 1) // stride + 1
-    shapes = (n, side, side, 64), (3, 3, 64, 32), (n, out, out, 32)
+    out = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+    shapes = (n, height, width, 64), (kernel, kernel, 64, 32), (n, *out, 32)
     x, w, dy = (rng.integers(-4, 5, shape).astype(np.float32) for shape in shapes)
     arrays = jnp.asarray(x, jnp.bfloat16), jnp.asarray(w)
-    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, stride, 1, "amx"), *arrays)
-    wanted = reference_conv(*(array.astype(np.float64) for array in (x, w, dy)), stride)
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, stride, padding, "amx"), *arrays)
+    wanted = reference_conv(*(array.astype(np.float64) for array in (x, w, dy)), stride, padding)
     for found, exact in zip((y, *vjp(jnp.asarray(dy, jnp.bfloat16))), wanted, strict=True):
         np.testing.assert_array_equal(found, jnp.asarray(exact, found.dtype))
 
 
-def test_kernels_are_rounded_to_the_nearest():
+@pytest.mark.parametrize(
+    ("number", "rounded"),
+    [
+        (1 + 2.0**-8 + 2.0**-20, 1 + 2.0**-7),  # just above the middle of two numbers
+        (1 + 2.0**-8, 1),  # in the middle: to the even one
+        (1 + 3 * 2.0**-8, 1 + 2.0**-6),
+    ],
+)
+def test_kernels_are_rounded_to_nearest_even(number: float, rounded: float):
     x = jnp.ones((16, 1, 1, 32), jnp.bfloat16)
-    w = jnp.full((1, 1, 32, 32), 1 + 2.0**-8 + 2.0**-20, jnp.float32)  # just above the middle of two numbers
-    np.testing.assert_array_equal(ops.conv(x, w, 1, 0, "amx"), jnp.full((16, 1, 1, 32), 32 * (1 + 2.0**-7)))
+    y, vjp = jax.vjp(lambda x: ops.conv(x, jnp.full((1, 1, 32, 32), number, jnp.float32), 1, 0, "amx"), x)
+    for found in (y, *vjp(x)):
+        np.testing.assert_array_equal(found, jnp.full_like(x, 32 * rounded))
 
 
 def test_infinity_and_nan_reach_what_they_touch_and_nothing_else():
     x = jnp.zeros((20, 6, 6, 32), jnp.bfloat16).at[3, 2, 2, 5].set(jnp.inf).at[18, 0, 0, 1].set(jnp.nan)
-    y = np.asarray(ops.conv(x, jnp.ones((3, 3, 32, 32), jnp.float32), 1, 1, "amx"), np.float32)
-    assert (y[3, 1:4, 1:4] == np.inf).all()
-    assert np.isnan(y[18, :2, :2]).all()
+    y, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "amx"), x, jnp.ones((3, 3, 32, 32), jnp.float32))
+    assert (np.asarray(y)[3, 1:4, 1:4] == np.inf).all()
+    assert np.isnan(np.asarray(y)[18, :2, :2]).all()
     assert (~np.isfinite(y)).sum() == (9 + 4) * 32
+    _, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "amx"), jnp.ones_like(x), jnp.ones((3, 3, 32, 32)))
+    dx, dw = (np.asarray(a, np.float32) for a in vjp(jnp.zeros_like(y).at[18, 0, 0, 7].set(jnp.inf)))
+    assert (dx[18, :2, :2] == np.inf).all()
+    assert (~np.isfinite(dx)).sum() == 4 * 32
+    assert not np.isfinite(dw[1:, 1:, :, 7]).any()
+    assert (~np.isfinite(dw)).sum() == 4 * 32
 
 
 THREADS = """

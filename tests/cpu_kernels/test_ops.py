@@ -41,11 +41,13 @@ def check(found: jax.Array, wanted: np.ndarray, bound: Any, what: str) -> None:
     assert excess.max() <= 0, f"{what}: exceeded by {excess.max():.2e} of {np.abs(wanted).max():.2e}"
 
 
-def reference_conv(x: np.ndarray, w: np.ndarray, dy: np.ndarray | None, stride: int) -> list[np.ndarray]:
-    """y, dx, dw in float64; dy None is all ones."""
+def reference_conv(
+    x: np.ndarray, w: np.ndarray, dy: np.ndarray | None, stride: int, padding: int | None = None
+) -> list[np.ndarray]:
+    """y, dx, dw in float64; dy None is all ones, padding None half of the kernel."""
     a = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
     b = torch.from_numpy(w).permute(3, 2, 0, 1).requires_grad_()
-    y = F.conv2d(a, b, None, stride, w.shape[0] // 2)
+    y = F.conv2d(a, b, None, stride, w.shape[0] // 2 if padding is None else padding)
     cotangent = torch.ones_like(y) if dy is None else torch.from_numpy(dy).permute(0, 3, 1, 2)
     dx, dw = torch.autograd.grad(y, (a, b), cotangent)
     permuted = (y.permute(0, 2, 3, 1), dx.permute(0, 2, 3, 1), dw.permute(2, 3, 1, 0))

@@ -44,7 +44,8 @@ for sizes in ((2, 1, 32, 64), (1, 2, 64, 32), (1, 15, 64, 96), (3, 33, 64, 96)):
     for dtype in (jnp.float32, jnp.bfloat16):
         run((dtype, *sizes, 3, 1, "winograd"))
 if build.has_amx():
-    for sizes in ((2, 1, 32, 64, 1, 1), (17, 2, 64, 32, 3, 1), (33, 5, 64, 96, 3, 2), (40, 15, 32, 32, 7, 2)):
+    for sizes in ((2, 1, 32, 64, 1, 1), (17, 2, 64, 32, 3, 1), (33, 5, 64, 96, 3, 2), (40, 15, 32, 32, 7, 2),
+                  (33, 33, 64, 64, 3, 1)):
         run((jnp.bfloat16, *sizes, "amx"))
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
     list(pool.map(run, cases))

@@ -60,6 +60,10 @@ def test_amx_is_taken_where_images_fill_its_tiles(monkeypatch: pytest.MonkeyPatc
     assert way((64, 4, 4, 512), 512, dtype="float32") == "winograd"
     let_processor(monkeypatch, amx=False)
     assert way((64, 4, 4, 512), 512, stride=2) == "onednn"
+    monkeypatch.setattr(
+        ops, "processor_flags", lambda: ("amx_bf16",)
+    )  # an older compiler; oneDNN has it all the same
+    assert way((64, 4, 4, 512), 512) == "onednn"
 
 
 @pytest.mark.parametrize(
@@ -84,25 +88,38 @@ def test_the_convolutions_of_a_resnet18_and_their_gradients(
 
 
 @pytest.mark.parametrize(
-    ("how", "x", "kernel", "stride", "padding", "why"),
+    ("how", "dtype", "channels", "outputs", "side", "stride", "padding", "why"),
     [
-        ("winograd", (2, 8, 8, 32), (3, 3, 32, 40), 1, 1, "multiples of 32"),
-        ("winograd", (2, 8, 8, 40), (3, 3, 40, 32), 1, 1, "multiples of 32"),
-        ("winograd", (2, 8, 8, 32), (1, 1, 32, 32), 1, 0, "kernels of 3x3"),
-        ("winograd", (2, 8, 8, 32), (3, 3, 32, 32), 2, 1, "kernels of 3x3"),
-        ("winograd", (2, 8, 8, 32), (3, 3, 32, 32), 1, 0, "kernels of 3x3"),
-        ("amx", (2, 8, 8, 32), (3, 3, 32, 40), 1, 1, "multiples of 32"),
-        ("amx", (2, 8, 8, 32), (9, 9, 32, 32), 1, 4, "kernels of up to 7"),
-        ("amx", (2, 8, 8, 32), (3, 3, 32, 32), 1, 1, "for bfloat16"),
-        ("another", (2, 8, 8, 32), (3, 3, 32, 32), 1, 1, "not another"),
+        ("winograd", "float32", 32, 40, 3, 1, 1, "multiples of 32"),
+        ("winograd", "float32", 40, 32, 3, 1, 1, "multiples of 32"),
+        ("winograd", "float32", 32, 32, 1, 1, 0, "kernels of 3x3"),
+        ("winograd", "float32", 32, 32, 3, 2, 1, "kernels of 3x3"),
+        ("winograd", "float32", 32, 32, 3, 1, 0, "kernels of 3x3"),
+        ("amx", "bfloat16", 32, 40, 3, 1, 1, "multiples of 32"),
+        ("amx", "bfloat16", 40, 32, 3, 1, 1, "multiples of 32"),
+        ("amx", "bfloat16", 32, 32, 9, 1, 4, "kernels of up to 7"),
+        ("amx", "float32", 32, 32, 3, 1, 1, "for bfloat16"),
+        ("another", "float32", 32, 32, 3, 1, 1, "not another"),
+        ("onednn", "float32", 32, 32, 3, 1, -1, "no negative padding"),
     ],
 )  # fmt: skip
 def test_what_a_way_can_not_do_is_refused(
-    how: ops.Way, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int, why: str
+    how: ops.Way, dtype: str, channels: int, outputs: int, side: int, stride: int, padding: int, why: str
 ):
-    arrays = jnp.ones(x, jnp.float32), jnp.ones(kernel, jnp.float32)
+    x, kernel = jnp.ones((2, 8, 8, channels), dtype), jnp.ones((side, side, channels, outputs), jnp.float32)
     with pytest.raises(Exception, match=why):
-        jax.block_until_ready(ops.conv(*arrays, stride, padding, how))
+        jax.block_until_ready(ops.conv(x, kernel, stride, padding, how))
+
+
+@pytest.mark.parametrize("how", ["onednn", "winograd", "amx"])
+@pytest.mark.parametrize("of", [0, 1])
+def test_gradients_of_a_result_without_pixels_are_refused(how: ops.Way, of: int):
+    arrays = jnp.ones((2, 2, 2, 32), jnp.bfloat16), jnp.ones((3, 3, 32, 32), jnp.float32)
+    y, vjp = jax.eval_shape(lambda *a: ops.conv(*a, 1, 0, how), *arrays), None
+    assert y.shape == (2, 0, 0, 32)
+    with pytest.raises(Exception, match="not empty expected"):
+        _, vjp = jax.vjp(lambda *a: ops.conv(*a, 1, 0, how), *arrays)
+        jax.block_until_ready(vjp(jnp.ones(y.shape, y.dtype))[of])
 
 
 @pytest.mark.parametrize("how", ["winograd", "amx"])
