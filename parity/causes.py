@@ -411,7 +411,7 @@ def _scale_or_rounding(ours: np.ndarray, theirs: np.ndarray, match: float = MATC
     if not np.isfinite(ours).all():
         return "unknown", f"{int((~np.isfinite(ours)).sum())} values are not finite"
     error = float(np.abs(ours - theirs).max(initial=0)) / (float(np.abs(theirs).max(initial=0)) or 1)
-    for name, unit in (("float32", 2.0**-24), ("bfloat16", 2.0**-9)):
+    for name, unit in (("float32", 2.0**-24), ("bfloat16", 2.0**-8)):
         if unit / 50 < error < unit * 50:
             return "precision", f"errors of {error:.1g} of the largest element, about {name}'s rounding"
     ratio = _ratio(ours, theirs, match)

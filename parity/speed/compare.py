@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -238,8 +239,25 @@ def machine() -> dict[str, str]:
         "system": platform.platform(),
         "processor": processor,
         "CPUs": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "load before": f"{os.getloadavg()[0]:.1f}",
+        "load before": f"{busy_cpus():.1f}",
     }
+
+
+def busy_cpus(seconds: float = 2.0) -> float:
+    """How many CPUs others keep busy, measured for some seconds; off Linux the system's average of a minute.
+
+    The average would count what this command's user ran just before.
+    """
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return os.getloadavg()[0]
+
+    def idle() -> float:  # seconds of all CPUs together, waiting for a disk included
+        return sum(map(int, stat.read_text(encoding="ascii").split()[4:6])) / os.sysconf("SC_CLK_TCK")
+
+    before, begin = idle(), time.monotonic()
+    time.sleep(seconds)
+    return max(0.0, (os.cpu_count() or 1) - (idle() - before) / (time.monotonic() - begin))
 
 
 def subject(task: Job | Comparison) -> tuple[str, int, str, int]:
