@@ -24,7 +24,7 @@ How it is counted (`parity/aot/hlo.py`; `tests/parity/test_aot.py` has small mod
 
 - **Launches** are the instructions of the program that do work on the device; parameters, tuples and bitcasts
   are none. A call of cuDNN is one, though it may be several kernels. Of TPU programs, whose instructions
-  are no launches, neither launches nor bytes are told.
+  are no launches, neither launches nor bytes are reported.
 - **MB per image** (10⁶ bytes): every launch reads its operands and writes its results once and whole; of
   what it only slices or gathers, as much as it takes; of what it updates in place, the update. No cache
   is assumed, nor scratch memory. It includes the optimizer, whose 45 MB of parameters take the more per
