@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flax_resnet.naming import dotted, leaves
+from flax_resnet.quiet_orbax import one_error_only
 from recipe import integrity
 from recipe.checkpoints import FOLDER, unreadable
 from recipe.errors import UserError
@@ -76,7 +74,7 @@ def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
         state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )
     threads = set(threading.enumerate())
-    with _one_error_only():
+    with one_error_only():
         try:
             with ocp.Checkpointer(handler) as checkpointer:
                 checkpointer.save(path.absolute(), args=_items(record, tree))
@@ -104,7 +102,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         state=ocp.PyTreeCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )
     try:
-        with _one_error_only(), ocp.Checkpointer(handler) as checkpointer:
+        with one_error_only(), ocp.Checkpointer(handler) as checkpointer:
             shapes = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             restored = checkpointer.restore(
@@ -130,35 +128,3 @@ def _digests(tree: Tree) -> dict[str, str]:
         )
         for path, leaf in leaves(tree)
     }
-
-
-class _PatientLoop(asyncio.SelectorEventLoop):
-    """An event loop that, once closed, ignores late reports instead of raising in the reporter's thread."""
-
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        return None if self.is_closed() else super().call_soon_threadsafe(*args, **kwargs)
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Say nothing about errors that nobody waits for any more."""
-
-
-class _PatientPolicy(asyncio.DefaultEventLoopPolicy):
-    _loop_factory = _PatientLoop
-
-
-@contextlib.contextmanager
-def _one_error_only() -> Iterator[None]:
-    """Let the first array that can't be read or written be the only one that is heard of.
-
-    orbax closes its event loop after the first error, while tensorstore's threads still report on the
-    other arrays: without this, each prints "Event loop is closed" with a traceback. Nor does orbax log
-    what it then raises, or every file of a folder that is no checkpoint.
-    """
-    policy, disabled = asyncio.get_event_loop_policy(), logging.root.manager.disable
-    asyncio.set_event_loop_policy(_PatientPolicy())
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        asyncio.set_event_loop_policy(policy)

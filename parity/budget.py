@@ -1,9 +1,9 @@
 """How much two correct programs may differ. Budgets are derived, and from the reference alone.
 
-A layer on its own, in float64. Both engines get the same input. Summing n products in any order errs by at
-most γₙ·(|W|∗|x|), γₙ = n·u/(1 − n·u), element by element (Higham, Accuracy and Stability of Numerical
-Algorithms, section 3.1), on either side, so the two differ by at most C = 2 times that. This is a theorem,
-not a calibration.
+A layer on its own, in float64 and float32. Both engines get the same input. Summing n products in any order
+errs by at most γₙ·(|W|∗|x|), γₙ = n·u/(1 − n·u), element by element (Higham, Accuracy and Stability of
+Numerical Algorithms, section 3.1), on either side, so the two differ by at most C = 2 times that. This is a
+theorem, not a calibration.
 
 Everything else: several layers, float32, bfloat16. PyTorch in the lower precision is compared with PyTorch
 in float64 on `PERTURBATIONS` inputs, each perturbed by up to half a unit of the lower precision. The
