@@ -259,6 +259,9 @@ def test_a_fresh_flax_model_has_pytorchs_distribution():
     bound = 1 / np.sqrt(64 * 9)
     assert bound * 0.999 < np.abs(kernel).max() <= bound
     np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.02)
+    bias = np.asarray(model.linear.bias[...])
+    assert len(set(bias)) == len(bias)
+    assert 0 < np.abs(bias).max() <= 1 / np.sqrt(512)
 
 
 def test_description_survives_json():

@@ -278,7 +278,7 @@ def test_document_keeps_the_words_around_what_was_measured(report: Report, tmp_p
     text = document.read_text()
     assert text.endswith("\nBy hand.\n")
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## Python 3.13.0, JAX 0.12, PyTorch 2.14", "## Python 3.11.9, JAX 0.10, PyTorch 2.14",
+        "## a CPU, Python 3.13.0, JAX 0.12", "## a CPU, Python 3.11.9, JAX 0.10",
     ]  # fmt: skip
     assert text.count(report_markdown.BEGIN) == 1
     for line in text.splitlines():
@@ -286,6 +286,26 @@ def test_document_keeps_the_words_around_what_was_measured(report: Report, tmp_p
             assert (tmp_path / line.partition("(")[2].rstrip(")")).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="no place"):
         report_markdown.insert("# By hand", "x")
+
+
+def test_a_report_is_named_by_processor_and_versions():
+    environment = {"python": "3.13.0", "jax": "0.12.0.1"}
+    for processor, name in (
+        ("Intel(R) Xeon(R) Processor 6 207 (avx2, avx512f)", "intel-xeon-processor-6-207"),
+        ("AMD EPYC 25 17 (avx2)", "amd-epyc-25-17"),
+        ("arm64", "arm64"),
+    ):
+        assert results.name_of(environment | {"processor": processor}) == f"{name}-python-3.13-jax-0.12.0.1"
+
+
+def test_a_busy_machine_is_noticed():
+    program = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
+    busy = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        assert compare.busy_cpus(1.0) > 0.5
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def test_picture_of_comparisons_that_not_all_networks_have(report: Report, tmp_path: Path):

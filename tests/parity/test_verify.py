@@ -169,8 +169,10 @@ def test_disagreements_are_allowed_only_between_near_ties(monkeypatch: pytest.Mo
 
 def test_a_checkpoint_of_either_framework_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     checkpoint = make_checkpoint(describe(width=4))
-    for form, name in (("jax", "jax"), ("torch", "x.pt")):
-        path = save(tmp_path / name, checkpoint, form)
+    best = Path("runs") / "checkpoints" / "best"  # of a workdir, which stands for it
+    for form, name, given in (("jax", "jax", "jax"), ("torch", "x.pt", "x.pt"), ("jax", best / "5", "runs")):
+        save(tmp_path / name, checkpoint, form)
+        path = tmp_path / given
         output = tmp_path / f"{form}.json"
         arguments = ["verify", str(path), "--quick", "--levels=1", f"--json={output}"]
         arguments.append(f"--html={tmp_path / 'p.html'}")
@@ -284,6 +286,31 @@ def test_mutants_are_many_on_both_sides_and_their_code_is_there():
             ast.parse(text)  # a mistake, not a typing error
         assert set(mutant.families) <= set(causes.FAMILIES)
         re.compile(mutant.where)
+
+
+def test_mistakes_that_a_processor_does_not_show_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    tiled, paired = (
+        next(mutant for mutant in MUTANTS if words in mutant.name)
+        for words in ("AMX takes the first 16 images twice", "of two bfloat16 numbers")
+    )
+    monkeypatch.setattr(planting, "load", lambda: "")
+    for flags, shown in (
+        (("avx512_bf16", "amx_bf16"), [tiled]), (("avx512_bf16",), [paired]), (("avx512f",), []),
+    ):  # fmt: skip
+        monkeypatch.setattr(planting, "processor_flags", lambda flags=flags: flags)
+        assert [mutant for mutant in (tiled, paired) if not planting.why_hidden(mutant)] == shown
+    with pytest.raises(UserError, match="it shows on processors with amx_bf16"):
+        planting.run([tiled.name], 1, lambda result: None)
+    monkeypatch.setattr(planting, "load", lambda: "no compiler")
+    assert planting.why_hidden(tiled) == "no native kernels: no compiler"
+    assert not planting.why_hidden(MUTANTS[0])
+    monkeypatch.setattr(planting, "attempt", lambda mutant, cache: {"name": mutant.name})
+    assert planting.run(["eps 1e-3", tiled.name], 1, lambda result: None) == [
+        {"name": name} for name in ("eps 1e-3", "PyTorch: eps 1e-3")
+    ]
+    assert f"left out: {tiled.name}: no native kernels" in capsys.readouterr().err
 
 
 def test_a_mutant_whose_code_has_gone_is_told():
