@@ -120,7 +120,7 @@ def fast(config: ConfigDict) -> None:
 
 
 def cpu(config: ConfigDict) -> None:
-    """9 epochs on CIFAR-10 for two CPU cores: bf16, and smaller images at first.
+    """9 epochs on CIFAR-10 for two CPU cores, to 0.908: bf16, and smaller images at first (docs/results/).
 
     Sizes are multiples of 8, so that all three halvings are even: an epoch of 16, 24 and 32 pixels costs 0.3,
     0.6 and 1; one of 20 costs 0.5.
@@ -138,7 +138,7 @@ def cpu(config: ConfigDict) -> None:
 
 
 def cpu_long(config: ConfigDict) -> None:
-    """24 epochs, half of them at full size, for an accuracy that takes longer."""
+    """24 epochs on CIFAR-10, half of them at full size: 0.9375 in 79 minutes with AMX (docs/results/)."""
     cpu(config)
     config.name += "_long"
     config.epochs = 24

@@ -15,16 +15,29 @@ import numpy as np
 import pytest
 
 from configs import r18
+from flax_resnet.cpu_kernels import build
 from recipe import settings
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.schedule import make_schedule
 
 
+@pytest.fixture(scope="session")
+def kernels() -> Path | None:
+    """The native kernels, from the user's cache or compiled into it; None where they can't be had."""
+    try:
+        return build.build()
+    except build.Unavailable:
+        return None
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Path | None) -> None:
+    """No test reads or fills the user's cache, but for the native kernels, which take long to compile."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own_cache"))
+    if kernels:
+        build.cache_folder().mkdir(parents=True)
+        (build.cache_folder() / kernels.name).symlink_to(kernels)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ COMPILE_MODES = {"cpu": "default", "cuda": "max-autotune"}
 # On a CPU a loop makes JAX's step tens of times slower (jax #12868); training runs one step there as well.
 STEPS_PER_DISPATCH = {"cpu": 1, "cuda": 10}
 # multiples of it, and so many that what an epoch costs once is little
-EPOCH_STEPS = {"cpu": 16, "cuda": 100}
+EPOCH_STEPS = {"cpu": 8, "cuda": 100}
 # JAX's ways to run the network: name → config fields. A way that a config field chooses gets a line here.
 # Where native kernels can't be had, both ways on a CPU are the same.
 JAX_WAYS: dict[str, dict[str, dict[str, object]]] = {
