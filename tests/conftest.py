@@ -32,9 +32,11 @@ def kernels() -> Path | None:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Path | None) -> None:
+def own_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, kernels: Path | None
+) -> None:
     """No test reads or fills the user's cache, but for the native kernels, which take long to compile."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own_cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     if kernels:
         build.cache_folder().mkdir(parents=True)
         (build.cache_folder() / kernels.name).symlink_to(kernels)

@@ -98,7 +98,8 @@ def test_infinity_and_nan_reach_what_they_touch_and_nothing_else():
     assert (np.asarray(y)[3, 1:4, 1:4] == np.inf).all()
     assert np.isnan(np.asarray(y)[18, :2, :2]).all()
     assert (~np.isfinite(y)).sum() == (9 + 4) * 32
-    _, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "amx"), jnp.ones_like(x), jnp.ones((3, 3, 32, 32)))
+    ones = jnp.ones_like(x), jnp.ones((3, 3, 32, 32), jnp.float32)
+    _, vjp = jax.vjp(lambda x, w: ops.conv(x, w, 1, 1, "amx"), *ones)
     dx, dw = (np.asarray(a, np.float32) for a in vjp(jnp.zeros_like(y).at[18, 0, 0, 7].set(jnp.inf)))
     assert (dx[18, :2, :2] == np.inf).all()
     assert (~np.isfinite(dx)).sum() == 4 * 32

@@ -261,7 +261,7 @@ def test_a_fresh_flax_model_has_pytorchs_distribution():
     np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.02)
     bias = np.asarray(model.linear.bias[...])
     assert len(set(bias)) == len(bias)
-    assert 0 < np.abs(bias).max() <= 1 / np.sqrt(512)
+    assert 0 < np.abs(bias).max() <= 1 / np.sqrt(model.linear.in_features)
 
 
 def test_description_survives_json():
