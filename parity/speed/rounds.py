@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
-HOPELESS = 1.5  # times as slow as the best of its side in the trial: not worth more rounds
+HOPELESS = 3.0  # times as slow as the best of its side in the trial: not worth more rounds
 
 T = TypeVar("T")
 

@@ -137,7 +137,7 @@ def test_a_turn_is_long_enough_and_a_multiple_of_the_quantum():
 
 
 def test_only_who_is_far_behind_its_own_side_is_hopeless():
-    trials = {"t1": 1.0, "t2": 1.4, "t3": 1.6, "j": 9.0}
+    trials = {"t1": 1.0, "t2": 2.9, "t3": 3.1, "j": 9.0}
     assert hopeless(trials, {"t1": "torch", "t2": "torch", "t3": "torch", "j": "jax"}) == {"t3"}
 
 
