@@ -1,23 +1,27 @@
-"""How far a single layer's output may be off, element by element, from its inputs alone.
+"""How far a single layer's output and gradients may be off, element by element, from its inputs alone.
 
 Bounds are γ of the precision asked for, times sizes computed in float64.
 """
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parity.budget import C, gamma
+from parity.sides import torch_backward
 
 FEW = 8  # operations on an element besides the long sums, rounded up
 
 
-def output_bound(module: nn.Module, x: Tensor, training: bool, precision: str) -> Tensor | None:
+def output_bound(module: nn.Module, x: Tensor, training: bool, precision: str) -> Tensor:
     """The largest allowed difference of two engines' outputs, of the output's shape (NCHW).
 
-    0 for layers that only choose or move values; None for what is no single layer.
+    0 for layers that only choose or move values.
     """
     if isinstance(module, nn.Conv2d):
         n = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
@@ -28,8 +32,6 @@ def output_bound(module: nn.Module, x: Tensor, training: bool, precision: str) -
         return C * gamma(module.in_features + 1, precision) * sizes
     if isinstance(module, nn.BatchNorm2d):
         return _batch_norm_bound(module, x, training, precision)
-    if isinstance(module, nn.Sequential) or list(module.children()):
-        return None
     return torch.zeros_like(module(x))
 
 
@@ -63,3 +65,47 @@ def statistics_bound(module: nn.BatchNorm2d, x: Tensor, precision: str) -> tuple
     var = module.running_var + module.momentum * x.var((0, 2, 3))
     factor = C * gamma(n + FEW, precision)
     return factor * mean, factor * var
+
+
+def gradient_bounds(
+    module: nn.Module, x: np.ndarray, upstream: np.ndarray, precision: str
+) -> dict[str, np.ndarray]:
+    """The largest allowed differences of the gradients of a layer's input ("input") and parameters.
+
+    All of them are sums. `x` and `upstream`, the gradient of the output, are (N, H, W, C) or (N, C), float64.
+    """
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        sums = torch_backward(_absolute(module), np.abs(x), np.abs(upstream), "f64")
+        batch = upstream.size // upstream.shape[-1]  # terms of a weight's gradient
+        terms = {"input": module.weight.numel() // module.weight.shape[1]}
+        return {name: C * gamma(terms.get(name, batch), precision) * value for name, value in sums.items()}
+    if isinstance(module, nn.BatchNorm2d):
+        return _batch_norm_gradient_bounds(module, x, upstream, precision)
+    return {"input": np.zeros_like(x)}
+
+
+def _batch_norm_gradient_bounds(
+    module: nn.BatchNorm2d, x: np.ndarray, upstream: np.ndarray, precision: str
+) -> dict[str, np.ndarray]:
+    """γ of the sums in dx = w/σ·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ g·x̂ and db = Σ g, all of magnitudes.
+
+    x̂ = (x − mean)/σ carries the error of the mean, which is a sum itself.
+    """
+    axes = (0, 1, 2)
+    n = x.size // x.shape[-1]
+    weight, g = module.weight.detach().abs().numpy(), np.abs(upstream)
+    deviation = np.sqrt(x.var(axes) + module.eps)
+    normalised = (np.abs(x - x.mean(axes)) + np.abs(x).mean(axes)) / deviation
+    factor = C * gamma(2 * n + FEW, precision)
+    return {
+        "input": factor * weight / deviation * (g + g.mean(axes) + normalised * (g * normalised).mean(axes)),
+        "weight": factor * (g * normalised).sum(axes),
+        "bias": factor * g.sum(axes),
+    }
+
+
+def _absolute(module: nn.Module) -> nn.Module:
+    """A layer with the magnitudes of its tensors."""
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        return twin._apply(torch.abs)

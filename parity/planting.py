@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_resnet.cpu_kernels.build import load, processor_flags
+from flax_resnet.cpu_kernels.build import has_amx, load, processor_flags
 from parity.mutants import MUTANTS, Mutant
 from recipe.errors import UserError
 
@@ -76,6 +76,8 @@ def why_hidden(mutant: Mutant) -> str:
         unwanted, name = flag.startswith("-"), flag.removeprefix("-")
         if (name in processor_flags()) == unwanted:
             return f"it shows on processors {'without' if unwanted else 'with'} {name}"
+    if "amx_bf16" in mutant.processor.split() and not has_amx():
+        return "it shows where the compiler and the system know AMX"
     return ""
 
 

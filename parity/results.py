@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 LEVELS = {
     1: "structure",
     2: "evaluation forward",
@@ -40,6 +42,17 @@ class Finding:
 def first_over(findings: Iterable[Finding]) -> Finding | None:
     """The first finding that is over its budget."""
     return next((finding for finding in findings if finding.ratio > 1), None)
+
+
+def elementwise(where: str, ours: np.ndarray, theirs: np.ndarray, bound: np.ndarray) -> Finding:
+    """The element that is closest to its own bound, or furthest over it."""
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return Finding(where, np.nan, float(bound.max()))
+    difference = np.abs(ours - theirs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(difference == 0, 0.0, difference / bound)
+    worst = np.unravel_index(np.argmax(ratio), ratio.shape)
+    return Finding(where, float(difference[worst]), float(bound[worst]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ Images and activations are (N, H, W, C), tensors have PyTorch's names and layout
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from torch_ref.train_state import fit as fit_torch
 from torch_ref.train_state import make_model
 
 LOGITS = "logits"
+ACTIVATIONS = {"bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}  # between layers
 
 
 class Layer(NamedTuple):
@@ -114,9 +116,33 @@ class TorchSide:
         """A layer by its path."""
         return self.network.get_submodule(path)
 
+    def alone(self, path: str, x: np.ndarray, training: bool) -> Arrays:
+        """Run one layer on its own: its output, by its path, and its running statistics afterwards."""
+        layer = copy.deepcopy(self.module(path)).train(training)
+        with torch.no_grad(), torch_ref.steps.autocast(self.precision, torch.device("cpu")):
+            found = {path: to_nhwc(layer(to_nchw(x, ACTIVATIONS[self.precision])))}
+        buffers = {f"{path}.{name}": to_float(buffer) for name, buffer in layer.named_buffers()}
+        return found | {name: buffer for name, buffer in buffers.items() if "running" in name}
+
+    def backward(self, path: str, x: np.ndarray, upstream: np.ndarray) -> Arrays:
+        """One layer's gradients in train mode, as `torch_backward` gives them."""
+        return torch_backward(copy.deepcopy(self.module(path)), x, upstream, self.precision)
+
     def tensor(self, images: np.ndarray) -> Tensor:
         """Images in the precision's dtype, NCHW by name."""
         return torch.from_numpy(images).to(TORCH_DTYPES[self.precision]).permute(0, 3, 1, 2)
+
+
+def torch_backward(module: nn.Module, x: np.ndarray, upstream: np.ndarray, precision: str) -> Arrays:
+    """Gradients of a layer's input ("input") and parameters in train mode, given its output's."""
+    given, gradient = (to_nchw(array, ACTIVATIONS[precision]) for array in (x, upstream))
+    parameters = dict(module.named_parameters())
+    with torch_ref.steps.autocast(precision, torch.device("cpu")):
+        output = module.train()(given.requires_grad_())
+    grads = torch.autograd.grad(output, [given, *parameters.values()], gradient)
+    return {"input": to_nhwc(grads[0])} | {
+        name: to_float(grad) for name, grad in zip(parameters, grads[1:], strict=True)
+    }
 
 
 class FlaxSide:
@@ -129,7 +155,7 @@ class FlaxSide:
         self.graphdef, params, batch_stats = abstract_model(description, precision, cpu_kernels)
         tree = split(model)
         self.params, self.batch_stats = fit(tree["params"], params), fit(tree["batch_stats"], batch_stats)
-        self.dtype = FLAX_DTYPES[precision][1]
+        self.compute_dtype, self.dtype = FLAX_DTYPES[precision]
         # traced once per shape and mode; what is traced is read from the classes' own code
         self._logits = jax.jit(lambda params, batch_stats, x: self._merged(params, batch_stats, False)(x))
         self._forward = jax.jit(self._run, static_argnames="training")
@@ -167,6 +193,29 @@ class FlaxSide:
             layer = layer[int(part)] if part.isdecimal() else getattr(layer, part)
         return layer
 
+    def alone(self, path: str, x: np.ndarray, training: bool) -> Arrays:
+        """Run one layer on its own: its output, by its path, and its running statistics afterwards."""
+        layer: Any = self.module(path, training)
+        found = {path: to_float(jnp.asarray(layer(jnp.asarray(x, self.compute_dtype))))}
+        statistics = torch_arrays(nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat)))
+        return found | {f"{path}.{name}": to_float(array) for name, array in statistics.items()}
+
+    def backward(self, path: str, x: np.ndarray, upstream: np.ndarray) -> Arrays:
+        """Gradients of a layer's input ("input") and parameters, in train mode, given its output's."""
+        layer: Any = self.module(path, True)
+        graphdef = nnx.graphdef(layer)
+        params, batch_stats = (
+            nnx.to_pure_dict(nnx.state(layer, kind)) for kind in (nnx.Param, nnx.BatchStat)
+        )
+
+        def apply(params: Any, x: jax.Array) -> jax.Array:
+            return jnp.asarray(nnx.merge(graphdef, params, batch_stats)(x))
+
+        _, pull = jax.vjp(apply, params, jnp.asarray(x, self.compute_dtype))
+        of_params, of_input = pull(jnp.asarray(upstream, self.compute_dtype))
+        named = {name: to_float(array) for name, array in torch_arrays(of_params).items()}
+        return {"input": to_float(of_input)} | named
+
     def _merged(self, params: Any, batch_stats: Any, training: bool) -> Any:
         network = nnx.merge(self.graphdef, params, batch_stats)
         network.train() if training else network.eval()
@@ -187,6 +236,12 @@ class FlaxSide:
         loss = flax_resnet.steps.make_loss(self.graphdef, label_smoothing)
         (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params, batch_stats, batch)
         return value, grads
+
+
+def to_nchw(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """An activation (N, H, W, C), or a matrix, as PyTorch's layers take it."""
+    tensor = torch.from_numpy(array).to(dtype)
+    return tensor.permute(0, 3, 1, 2).contiguous() if tensor.ndim == 4 else tensor
 
 
 def to_nhwc(tensor: Tensor) -> np.ndarray:

@@ -31,30 +31,33 @@ class Unavailable(Exception):
 
 
 @functools.cache
-def load() -> str:
-    """Build the library if need be, load it and register its functions with XLA; "" or why it can't be had.
+def library() -> ctypes.CDLL | str:
+    """Build the library if need be, load it and register its functions with XLA; or why it can't be had.
 
     Once per process; later calls return the same answer.
     """
     try:
-        library = ctypes.CDLL(str(build()))
+        loaded = ctypes.CDLL(str(build()))
         for name in TARGETS:
-            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(loaded, name)), platform="cpu")
+        loaded.resnet_has_amx.restype = ctypes.c_bool
     except Unavailable as why:
         return str(why)
     except (OSError, AttributeError) as error:
         return f"the library doesn't load: {error}"
-    return ""
+    return loaded
 
 
-@functools.cache
+def load() -> str:
+    """Make the native kernels ready for use; "" or why they can't be had."""
+    found = library()
+    return found if isinstance(found, str) else ""
+
+
 def has_amx() -> bool:
     """Whether there are kernels for the processor's matrix unit, and this process may use it."""
-    if load():
-        return False
-    ask = ctypes.CDLL(str(build())).resnet_has_amx
-    ask.restype = ctypes.c_bool
-    return bool(ask())
+    found = library()
+    return not isinstance(found, str) and bool(found.resnet_has_amx())
 
 
 def build() -> Path:

@@ -17,8 +17,7 @@ import torch_ref.optimizer
 from parity import causes
 from parity.budget import C, gamma
 from parity.case import Case
-from parity.checks.forward import elementwise
-from parity.results import Check, Finding, first_over
+from parity.results import Check, Finding, elementwise, first_over
 from parity.sides import to_float
 from parity.trees import Arrays, is_param, params_tree, torch_arrays
 from recipe.schedule import Schedule

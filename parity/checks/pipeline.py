@@ -20,8 +20,7 @@ import torch_ref.predict
 from parity import causes
 from parity.budget import C, gamma
 from parity.case import Case
-from parity.checks.forward import elementwise
-from parity.results import Check, Finding
+from parity.results import Check, Finding, elementwise
 from parity.sides import to_float, to_nhwc
 from recipe.plan import EpochPlan, make_plan
 from recipe.resize import bilinear

@@ -81,7 +81,7 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     with pytest.raises(build.Unavailable, match="no C\\+\\+ compiler"):
         build.build()
-    monkeypatch.setattr(cpu_kernels, "load", build.load.__wrapped__)
+    monkeypatch.setattr(build, "library", build.library.__wrapped__)
     used, line = cpu_kernels.choose("auto", "f32")
     assert not used
     assert line.startswith("XLA's: no C++ compiler")
