@@ -25,7 +25,7 @@ from recipe.plan import make_plan
 from recipe.progress import Progress, duration
 from recipe.resize import size_of_epoch
 from recipe.run_log import RunLog
-from recipe.schedule import Schedule, make_schedule
+from recipe.schedule import Schedule
 
 WARN_AFTER_STEPS = 20
 WARN_ABOVE_SECONDS = 2 * 3600
@@ -60,7 +60,7 @@ class Run:
         examples = len(data.train_images)
         self._config, self._data, self._workdir = config, data, workdir
         self._steps_per_epoch = examples // config.batch_size
-        self._schedule = make_schedule(config, self._steps_per_epoch)
+        self._schedule = Schedule.from_config(config, self._steps_per_epoch)
         self._trainer = make_trainer(self._schedule)
         latest = workdir / checkpoints.FOLDER / checkpoints.LATEST
         newest = checkpoints.newest(latest, self._trainer.checkpoint_suffix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,22 +29,22 @@ class Schedule:
     boundaries: tuple[int, ...]  # steps; piecewise only
     factor: float
 
+    @classmethod
+    def from_config(cls, config: Any, steps_per_epoch: int) -> Self:
+        """Turn the config's fractions into steps. The dropped remainder of an epoch counts nowhere."""
+        total = config.epochs * steps_per_epoch
+        piecewise = config.schedule.name == "piecewise"
+        return cls(
+            name=config.schedule.name,
+            peak=config.optimizer.lr,
+            total=total,
+            warmup=round(config.schedule.warmup * total),
+            start=config.schedule.warmup_start,
+            boundaries=tuple(round(f * total) for f in config.schedule.drops) if piecewise else (),
+            factor=config.schedule.drop_factor,
+        )
+
     @property
     def drops(self) -> tuple[tuple[int, str], ...]:
         """(step, label) of every sudden change, for plots."""
         return tuple((step, f"lr ×{self.factor:g}") for step in self.boundaries)
-
-
-def make_schedule(config: Any, steps_per_epoch: int) -> Schedule:
-    """Turn the config's fractions into steps. The dropped remainder of an epoch counts nowhere."""
-    total = config.epochs * steps_per_epoch
-    piecewise = config.schedule.name == "piecewise"
-    return Schedule(
-        name=config.schedule.name,
-        peak=config.optimizer.lr,
-        total=total,
-        warmup=round(config.schedule.warmup * total),
-        start=config.schedule.warmup_start,
-        boundaries=tuple(round(f * total) for f in config.schedule.drops) if piecewise else (),
-        factor=config.schedule.drop_factor,
-    )

@@ -19,7 +19,7 @@ from flax_resnet.cpu_kernels import build
 from recipe import settings
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.schedule import make_schedule
+from recipe.schedule import Schedule
 
 
 @pytest.fixture(scope="session")
@@ -92,5 +92,5 @@ def describe(config: Any, data: Dataset) -> ModelDescription:
 
 def make_trainer(engine: Any, config: Any, data: Dataset, workdir: Path) -> Any:
     """A run of `engine` before its first step."""
-    schedule = make_schedule(config, len(data.train_images) // config.batch_size)
+    schedule = Schedule.from_config(config, len(data.train_images) // config.batch_size)
     return engine.Trainer(config, describe(config, data), schedule, data, workdir)

@@ -16,7 +16,7 @@ from flax_resnet.train_state import DTYPES, TrainState, abstract_model
 from parity.aot.targets import Target
 from recipe import plan, settings
 from recipe.architectures import ModelDescription
-from recipe.schedule import make_schedule
+from recipe.schedule import Schedule
 
 EXAMPLES = 50_000  # of CIFAR-10
 CLASS_NAMES = tuple(map(str, range(10)))
@@ -39,7 +39,7 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
     config = r18.get_config()
     config.batch_size, config.precision = batch_size, precision
     mesh = DataMesh(target.devices)
-    schedule = make_schedule(config, EXAMPLES // batch_size)
+    schedule = Schedule.from_config(config, EXAMPLES // batch_size)
     graphdef, params, batch_stats = abstract_model(describe(config), precision, "xla")
     optimizer = make_optimizer(config.optimizer, schedule)
     count: Any = jax.ShapeDtypeStruct((), jnp.int32)

@@ -32,7 +32,7 @@ from recipe import checkpoints
 from recipe.data import Dataset
 from recipe.plan import EpochPlan, make_plan
 from recipe.resize import size_of_epoch
-from recipe.schedule import make_schedule
+from recipe.schedule import Schedule
 from torch_ref.train_state import COUNTER
 
 ENGINES: dict[str, Any] = {"jax": flax_resnet, "torch": torch_ref}
@@ -86,7 +86,7 @@ class Setting:
 
     def trainer(self, engine: str) -> Any:
         """A run before its first step."""
-        schedule = make_schedule(self.config, 10)
+        schedule = Schedule.from_config(self.config, 10)
         return ENGINES[engine].Trainer(self.config, self.case.description, schedule, self.data, self.folder)
 
     def start_epoch(self, trainer: Any) -> None:
@@ -388,4 +388,4 @@ def _worst(ours: State, theirs: State) -> tuple[float, str]:
 
 
 def _drops(setting: Setting) -> str:
-    return " and ".join(str(step) for step in make_schedule(setting.config, 10).boundaries)
+    return " and ".join(str(step) for step in Schedule.from_config(setting.config, 10).boundaries)

@@ -13,7 +13,7 @@ from recipe import settings
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.plan import EpochPlan, make_plan
-from recipe.schedule import Schedule, make_schedule
+from recipe.schedule import Schedule
 
 CLASSES = 10
 # So small that weights stay where they are and every step does the same work: on one batch, over and
@@ -30,7 +30,7 @@ class Problem:
         self.description: ModelDescription = settings.describe(
             self.config, self.data.class_names, self.data.mean, self.data.std
         )
-        self.schedule: Schedule = make_schedule(self.config, job.epoch_steps)
+        self.schedule: Schedule = Schedule.from_config(self.config, job.epoch_steps)
 
     @property
     def plan(self) -> EpochPlan:
@@ -65,7 +65,7 @@ def make_config(job: Job) -> Any:
             "precision": job.precision,
             "batch_size": job.batch_size,
             "eval_batch_size": job.batch_size,
-            "epochs": 10**6,
+            "epochs": 100,  # more than are timed
             "model.arch": job.arch,
             "model.width": job.width,
             "optimizer.lr": LEARNING_RATE,

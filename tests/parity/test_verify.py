@@ -107,7 +107,7 @@ def test_a_mistake_that_both_kinds_of_kernels_make_is_not_blamed_on_the_native_o
 
 
 def test_a_wrong_gradient_in_bfloat16_alone_is_found_at_its_layer(monkeypatch: pytest.MonkeyPatch):
-    """Budgets of a whole network's gradients in bfloat16 are as large as the gradients: they can't show it."""
+    """A whole network's gradients have budgets as large as they are in bfloat16, and can't show it."""
 
     def wrong(self: ReLU, x: Any) -> jax.Array:
         y = jax.nn.relu(jnp.asarray(x))
