@@ -60,7 +60,8 @@ def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], N
     chosen = [mutant for mutant in chosen if mutant.name not in hidden]
     results = []
     with tempfile.TemporaryDirectory() as cache, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for result in pool.map(lambda mutant: attempt(mutant, cache), chosen):
+        threads = max(1, (os.cpu_count() or 1) // jobs)  # more would wait for each other
+        for result in pool.map(lambda mutant: attempt(mutant, cache, threads), chosen):
             results.append(result)
             on_result(result)
     return results
@@ -92,8 +93,8 @@ def changed(mutant: Mutant) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
-    """Plant one mutant in a copy of the project and run `verify` there."""
+def attempt(mutant: Mutant, cache: str, threads: int) -> dict[str, Any]:
+    """Plant one mutant in a copy of the project and run `verify` there, with so many threads."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -102,7 +103,11 @@ def attempt(mutant: Mutant, cache: str) -> dict[str, Any]:
         (copy / mutant.file).write_text(changed(mutant), encoding="utf-8")
         command = [sys.executable, "-m", "parity", *VERIFY, *mutant.flags, f"--json={copy / 'report.json'}"]
         # most programs are the same for all mutants: compile them once; compiled mutants are deleted with it
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "XDG_CACHE_HOME": cache}
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "XDG_CACHE_HOME": cache,
+            "OMP_NUM_THREADS": str(threads),
+        }
         try:
             done = subprocess.run(
                 command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS

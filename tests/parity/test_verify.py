@@ -252,7 +252,7 @@ def test_a_crash_is_no_verdict(tmp_path: Path):
     """Python ends with status 1 then, as `verify` does when a check fails."""
     name = "CHEAP_FIRST = "
     crash = MUTANTS[0]._replace(file="parity/verify.py", old=name, new=f"1 / 0\n{name}")
-    result = planting.attempt(crash, str(tmp_path))
+    result = planting.attempt(crash, str(tmp_path), 1)
     assert not result["right"]
     assert (result["caught_by"], result["where"]) == ("", "ZeroDivisionError: division by zero")
 
@@ -328,7 +328,7 @@ def test_mistakes_that_a_processor_does_not_show_are_left_out(
     monkeypatch.setattr(planting, "load", lambda: "no compiler")
     assert planting.why_hidden(tiled) == "no native kernels: no compiler"
     assert not planting.why_hidden(MUTANTS[0])
-    monkeypatch.setattr(planting, "attempt", lambda mutant, cache: {"name": mutant.name})
+    monkeypatch.setattr(planting, "attempt", lambda mutant, *_: {"name": mutant.name})
     assert planting.run(["eps 1e-3", tiled.name], 1, lambda result: None) == [
         {"name": name} for name in ("eps 1e-3", "PyTorch: eps 1e-3")
     ]
@@ -346,7 +346,7 @@ def test_planted_mistakes_are_caught_in_a_copy(name: str, tmp_path: Path):
     """Three of the table; `make parity` plants all."""
     (mutant,) = (mutant for mutant in MUTANTS if mutant.name == name)
     before = (planting.ROOT / mutant.file).read_text()
-    result = planting.attempt(mutant, str(tmp_path))
+    result = planting.attempt(mutant, str(tmp_path), 1)
     assert result["right"], result
     assert (planting.ROOT / mutant.file).read_text() == before
 
