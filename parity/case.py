@@ -45,15 +45,19 @@ class Case:
         return dataclasses.replace(self, model=model)
 
     def shapes(self, training: bool, precision: str) -> list[tuple[int, int]]:
-        """(batch, size) of the inputs: the network's own size (at seed 0), and in float64 odd ones as well.
+        """(batch, size) of the inputs of layers: the network's own size (at seed 0), then odd ones.
 
         In bfloat16 the batch is one that native kernels for a matrix unit take (cpu_kernels/amx.h): more
         than a tile's 16 images, and no multiple of them.
         """
         size = min(self.description.image_size, 64)
         count = 17 if precision == "bf16" else 4
-        own = [(count + self.seed % 3, size + self.seed % 5)]  # other seeds, other shapes
-        return own if self.quick or training or precision == "bf16" else [*own, (1, size + 8), (3, size - 5)]
+        own = (count + self.seed % 3, size + self.seed % 5)  # other seeds, other shapes
+        if self.quick:
+            return [own]
+        if precision == "bf16":
+            return [own, (count + 2, size // 2 - 5)]
+        return [own, (3, size - 5)] if training else [own, (1, size + 8), (3, size - 5)]
 
     def images(self, count: int, size: int) -> np.ndarray:
         """Random standardised images (count, size, size, 3), float64 numbers that are exact in float32."""

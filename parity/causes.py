@@ -415,6 +415,8 @@ def _scale_or_rounding(ours: np.ndarray, theirs: np.ndarray, match: float = MATC
     for name, unit in (("float32", 2.0**-24), ("bfloat16", 2.0**-8)):
         if unit / 50 < error < unit * 50:
             return "precision", f"errors of {error:.1g} of the largest element, about {name}'s rounding"
+    if error < 2.0**-24 / 50:
+        return "precision", f"errors of {error:.1g} of the largest element, more than float64's rounding"
     ratio = _ratio(ours, theirs, match)
     return ("unknown", f"it is {ratio:.9g} times PyTorch's") if ratio else None
 

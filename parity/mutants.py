@@ -21,6 +21,7 @@ class Mutant(NamedTuple):
 BN, NORMALISE = "flax_resnet/batch_norm.py", "flax_resnet/normalise.py"
 MODEL, STEPS = "flax_resnet/model.py", "flax_resnet/steps.py"
 OPTIMIZER, AUGMENT = "flax_resnet/optimizer.py", "flax_resnet/augment.py"
+TRAINER = "flax_resnet/trainer.py"
 STATE, PREDICT, NAMING = "flax_resnet/train_state.py", "flax_resnet/predict.py", "flax_resnet/naming.py"
 T_MODEL, T_STEPS, T_OPTIMIZER = "torch_ref/model.py", "torch_ref/steps.py", "torch_ref/optimizer.py"
 T_AUGMENT, T_STATE, T_PREDICT = "torch_ref/augment.py", "torch_ref/train_state.py", "torch_ref/predict.py"
@@ -37,6 +38,12 @@ T_BLOCK_END = """y = self.bn2(self.conv2(y))
         return F.relu(y + x)"""
 STATISTICS = """mean = jnp.mean(x, AXES)
     return mean, jnp.mean(jnp.square(x - mean), AXES)"""
+CUTOUT = """    if augment.cutout:
+        image = cut_out(image, plan, augment.cutout)
+"""
+RESIZE = """    if "resize" in data:
+        image = resize(image, data["resize"])
+"""
 NATIVE, WIDE, TILED = ("native kernels",), ("--width=64",), ("--width=32",)
 FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
 
@@ -58,6 +65,10 @@ MUTANTS = [
            ("batch norm",), FIRST_NORM),
     Mutant("variance instead of deviation", NORMALISE, "jax.lax.rsqrt(var + eps)", "(1 / (var + eps))",
            ("batch norm",), FIRST_NORM),
+    Mutant("variance in one pass", NORMALISE, "return mean, jnp.mean(jnp.square(x - mean), AXES)",
+           "return mean, jnp.mean(jnp.square(x), AXES) - jnp.square(mean)", ("precision",), FIRST_NORM),
+    Mutant("variance about zero in bfloat16", NORMALISE, "jnp.maximum(squares / n - jnp.square(mean), 0)", "squares / n",
+           ("batch norm", "unknown"), FIRST_NORM, ("--cpu-kernels=xla",)),
     Mutant("unbiased variance normalises", NORMALISE, STATISTICS,
            STATISTICS.replace("jnp.mean(jnp.square(x - mean), AXES)", "jnp.var(x, AXES, ddof=1)"),
            ("batch norm",), FIRST_NORM),
@@ -129,6 +140,9 @@ MUTANTS = [
     Mutant("label smoothing ignored", STEPS, "if not label_smoothing:", "if True:", ("loss",), r"^loss"),
     Mutant("label smoothing halved", STEPS, "dtype=logits.dtype), label_smoothing\n",
            "dtype=logits.dtype), label_smoothing / 2\n", ("loss",), r"^loss"),
+    Mutant("the trainer has no label smoothing", TRAINER,
+           "make_train_step(graphdef, optimizer, config.label_smoothing)", "make_train_step(graphdef, optimizer, 0.0)",
+           ("loss",), r"^epoch 1: loss"),
     # optimizer and schedule
     Mutant("decay after momentum", OPTIMIZER,
            "optax.add_decayed_weights(config.weight_decay),\n        optax.sgd(make_schedule(schedule), "
@@ -151,6 +165,8 @@ MUTANTS = [
            r"^step 0: params"),
     Mutant("momentum 0.99", OPTIMIZER, "momentum=config.momentum,", "momentum=0.99 if config.momentum else 0.0,",
            ("momentum",), r"^step 1: params"),
+    Mutant("lr always drops to a tenth", OPTIMIZER, "schedule.factor for step", "0.1 for step", ("learning rate",),
+           r"^step 50"),
     Mutant("lr drops a step early", OPTIMIZER, "{step - schedule.warmup:", "{step - 1 - schedule.warmup:",
            ("learning rate",), r"^step 49"),
     Mutant("lr drops a step late", OPTIMIZER, "{step - schedule.warmup:", "{step + 1 - schedule.warmup:",
@@ -186,7 +202,8 @@ MUTANTS = [
     Mutant("resized without antialiasing", AUGMENT, 'jnp.einsum("ih,bhwc,jw->bijc", matrix, batch, matrix, precision=jax.lax.Precision.HIGHEST)',
            'jax.image.resize(batch, (len(batch), len(matrix), len(matrix), 3), "bilinear", antialias=False)',
            ("pipeline",), r"to 20 pixels"),
-    Mutant("images keep their size", "flax_resnet/trainer.py", "if image_size is not None:", "if False:", ("pipeline",),
+    Mutant("cutout behind the resizing", AUGMENT, CUTOUT + RESIZE, RESIZE + CUTOUT, ("pipeline",), r"^step 0$"),
+    Mutant("images keep their size", TRAINER, "if image_size is not None:", "if False:", ("pipeline",),
            r"^step 1$"),
     Mutant("labels in the dataset's order", AUGMENT, 'data["label"][plan["index"]]',
            'data["label"][: len(plan["index"])]', ("pipeline",), r"labels"),
@@ -194,6 +211,14 @@ MUTANTS = [
            "standardisation_table(description.mean, description.std)",
            "standardisation_table(description.mean, [s * s for s in description.std])", ("pipeline",), r"floats"),
     # steps and state
+    Mutant("one step of those in a program", TRAINER, "loop=self._steps_per_dispatch > 1,", "loop=not self.on_cpu,",
+           ("state",), r"^epoch 1: loss"),
+    Mutant("the last loss for the epoch's sum", STEPS, 'sums["loss"] + metrics["loss"]', 'metrics["loss"]', ("state",),
+           r"^epoch 1: loss"),
+    Mutant("sums of before an interruption are lost", TRAINER, "self._set_sums(sums)", "self.reset_sums()", ("state",),
+           r"^torch → jax"),
+    Mutant("every run from seed 0", TRAINER, "initial_state(config.seed,", "initial_state(0,", ("state",),
+           r"^epoch 1: loss"),
     Mutant("the batch of the next step", STEPS, "rows[state.step % len(rows)]", "rows[(state.step + 1) % len(rows)]",
            ("pipeline",), r"^step 1$"),
     Mutant("new statistics are thrown away", STEPS, "return TrainState(state.step + 1, params, batch_stats, opt_state)",
@@ -222,6 +247,8 @@ MUTANTS = [
            ("running statistics",), r"^step 1$"),
     Mutant("PyTorch: dampening", T_OPTIMIZER, "momentum=config.momentum,",
            "momentum=config.momentum,\n        dampening=0.0 if config.nesterov else 0.1,", ("momentum",), r"^step 1: "),
+    Mutant("PyTorch: lr always drops to a tenth", T_OPTIMIZER, "lr * schedule.factor", "lr * 0.1", ("learning rate",),
+           r"^step 50"),
     Mutant("PyTorch: lr drops a step early", T_OPTIMIZER, "if step >= boundary", "if step + 1 >= boundary",
            ("learning rate",), r"^step 49"),
     Mutant("PyTorch: flipped top-bottom", T_AUGMENT,

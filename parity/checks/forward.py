@@ -19,6 +19,9 @@ def check(case: Case, training: bool) -> Iterator[Check]:
     """All checks of level 2 (evaluation) or 3 (training)."""
     for precision in layers.PRECISIONS:
         yield from layers.forward(case, training, precision)
+    for precision in ("f64", "f32"):
+        if training:
+            yield layers.hard_batch_norm(case, precision)
     for precision in layers.PRECISIONS:
         yield whole_network(case, training, precision)
     if training:
@@ -45,7 +48,7 @@ def whole_network(case: Case, training: bool, precision: str) -> Check:
 
 def statistics_end_to_end(case: Case) -> Check:
     """The running statistics after a training pass of the whole network, in float32."""
-    ((count, size),) = case.shapes(True, "f32")
+    count, size = case.shapes(True, "f32")[0]
     images = case.images(count, size)
     allowed = scaled(_errors(case, True, count, size, "f32"), "f32")
     theirs = case.torch("f32").forward(images, True).statistics

@@ -30,7 +30,7 @@ def check(case: Case) -> Iterator[Check]:
 
 def whole_network(case: Case, precision: str, smoothing: float) -> Check:
     """Loss and gradients of a batch, in the order in which they are computed: from the loss backwards."""
-    ((count, size),) = case.shapes(True, precision)
+    count, size = case.shapes(True, precision)[0]
     images, labels = case.images(count, size), case.labels(count)
 
     errors = _errors(case, smoothing, count, size, lower(precision), turns=precision == "f32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,12 +13,14 @@ from parity import causes
 from parity.bounds import gradient_bounds, output_bound, statistics_bound
 from parity.budget import Arrays, Reference, distance, reference_errors, scaled
 from parity.case import Case
-from parity.results import Check, Finding, elementwise, first_over
+from parity.results import Check, Finding, elementwise
 from parity.sides import Layer, to_float, to_nchw, to_nhwc
 
 PRECISIONS = ("f64", "f32", "bf16")
 MODE = {False: "eval", True: "train"}
 UNITS = {"f64": "largest element", "f32": "largest element", "bf16": "relative norm"}
+
+Explained = tuple[Finding, causes.Cause]
 
 
 def forward(case: Case, training: bool, precision: str) -> Iterator[Check]:
@@ -25,47 +28,64 @@ def forward(case: Case, training: bool, precision: str) -> Iterator[Check]:
     if precision == "f64":
         case = case.with_all_digits
     shapes = case.shapes(training, precision)
-    outputs: list[Finding] = []
-    statistics: list[Finding] = []
-    family = cause = ""
+    outputs: list[Explained] = []
+    statistics: list[Explained] = []
     for layer in (layer for shape in shapes for layer in single_layers(case, *shape, training)):
-        (output, *others), why = forward_of(layer, case, training, precision)
+        output, *others = forward_of(layer, case, training, precision)
         outputs.append(output)
         statistics += others
-        if not cause:
-            family, cause = why
-    level, mode, unit = (3 if training else 2), MODE[training], UNITS[precision]
     inputs = ", ".join(f"{count}×{size}²" for count, size in shapes)
-    name = f"{mode}: every layer on its own ({inputs})"
-    yield Check(level, name, precision, unit, tuple(outputs), family, cause)
+    level, name = (3 if training else 2), f"{MODE[training]}: every layer on its own ({inputs})"
+    yield to_check(level, name, precision, outputs)
     if training:
-        name = "train: running statistics of every batch norm"
-        yield Check(level, name, precision, unit, tuple(statistics), family, cause)
+        yield to_check(level, "train: running statistics of every batch norm", precision, statistics)
 
 
 def backward(case: Case, precision: str) -> Check:
     """Gradients of inputs and parameters."""
     if precision == "f64":
         case = case.with_all_digits
-    found: list[Finding] = []
-    family = cause = ""
+    found: list[Explained] = []
     rng = np.random.default_rng(case.seed)
-    ((count, size),) = case.shapes(True, precision)
-    for layer in single_layers(case, count, size, training=True):
-        findings, why = backward_of(layer, rng.normal(size=layer.output.shape), case, precision)
-        found += findings
-        if not cause:
-            family, cause = why
-    name = "every layer's backward pass on its own"
-    return Check(4, name, precision, UNITS[precision], tuple(found), family, cause)
+    for shape in case.shapes(True, precision):
+        for layer in single_layers(case, *shape, training=True):
+            found += backward_of(layer, rng.normal(size=layer.output.shape), case, precision)
+    return to_check(4, "every layer's backward pass on its own", precision, found)
 
 
-def forward_of(
-    layer: Layer, case: Case, training: bool, precision: str
-) -> tuple[list[Finding], causes.Cause]:
-    """A layer's output, then its running statistics, and why they are wrong if they are."""
+def hard_batch_norm(case: Case, precision: str) -> Check:
+    """A batch norm of constant channels, of variances about eps, and of means far from zero.
+
+    Networks' own activations are not like this. A variance taken in one pass, or a gradient without eps,
+    shows here alone.
+    """
+    path = next(name.removesuffix(".running_mean") for name in case.model if name.endswith(".running_mean"))
+    module = case.torch("f64").module(path)
+    assert isinstance(module, nn.BatchNorm2d)
+    rng = np.random.default_rng(case.seed)
+    deviations = np.sqrt(module.eps) * 10.0 ** rng.uniform(-2, 2, module.num_features)
+    deviations[0] = 0
+    far = 1000 if precision == "f64" else 4  # deviations; in float32 a thousand leave too few digits
+    means = far * np.maximum(deviations, np.sqrt(module.eps))
+    x = means + deviations * rng.normal(size=(2, 3, 3, module.num_features))
+    layer = Layer(path, type(module).__name__, x, x)
+    upstream = rng.normal(size=x.shape)
+    found = forward_of(layer, case, True, precision) + backward_of(layer, upstream, case, precision)
+    return to_check(3, "train: a batch norm of constant channels and of large means", precision, found)
+
+
+def to_check(level: int, name: str, precision: str, found: list[Explained]) -> Check:
+    """A check with the cause of its first failure."""
+    family, cause = next((why for finding, why in found if finding.ratio > 1), ("", ""))
+    findings = tuple(finding for finding, _ in found)
+    return Check(level, name, precision, UNITS[precision], findings, family, cause)
+
+
+def forward_of(layer: Layer, case: Case, training: bool, precision: str) -> list[Explained]:
+    """A layer's output, then its running statistics."""
     path, x = layer.path, rounded(layer.input, precision)
     module, given = case.torch("f64").module(path).train(training), to_nchw(x, torch.float64)
+    match = causes.MATCHES[precision]
 
     def reference(x: np.ndarray, precision: str) -> Arrays:
         return case.torch(precision).alone(path, x, training)
@@ -78,21 +98,18 @@ def forward_of(
             found |= {f"{path}.running_mean": to_float(mean), f"{path}.running_var": to_float(var)}
         return found
 
+    def why(where: str) -> causes.Cause:
+        if isinstance(module, nn.BatchNorm2d) and where != path:
+            return causes.of_statistics(module, given, where.rpartition("_")[2], ours[where], match)
+        return causes.of_layer(module, given, ours[where], training, match)
+
     ours = case.flax(precision).alone(path, x, training)
-    findings = compare(ours, reference, x, precision, bounds)
-    wrong, match = first_over(findings), causes.MATCHES[precision]
-    if wrong is None:
-        return findings, ("", "")
-    value = ours[wrong.where]
-    if isinstance(module, nn.BatchNorm2d) and wrong.where != path:
-        return findings, causes.of_statistics(module, given, wrong.where.rpartition("_")[2], value, match)
-    return findings, causes.of_layer(module, given, value, training, match)
+    found = compare(ours, reference, x, precision, bounds)
+    return [(finding, why(finding.where) if finding.ratio > 1 else ("", "")) for finding in found]
 
 
-def backward_of(
-    layer: Layer, upstream: np.ndarray, case: Case, precision: str
-) -> tuple[list[Finding], causes.Cause]:
-    """The gradients of a layer's input and parameters, and why they are wrong if they are."""
+def backward_of(layer: Layer, upstream: np.ndarray, case: Case, precision: str) -> list[Explained]:
+    """The gradients of a layer's input and parameters."""
     module = case.torch("f64").module(layer.path)
     x, upstream = rounded(layer.input, precision), rounded(upstream, precision)
 
@@ -101,19 +118,21 @@ def backward_of(
         given = x.reshape(layer.input.shape), upstream.reshape(layer.output.shape)
         return case.torch(precision).backward(layer.path, *given)
 
+    def why(where: str) -> causes.Cause:
+        theirs = reference(both, "f64")
+        family, words = causes.of_gradients(ours, theirs, len(x), where, causes.MATCHES[precision])
+        return family, f"{layer.path}: {words}"
+
     ours = case.flax(precision).backward(layer.path, x, upstream)
     both = np.concatenate([x.ravel(), upstream.ravel()])  # noise is for all that goes in
-    compared = compare(
-        ours, reference, both, precision, lambda: gradient_bounds(module, x, upstream, precision)
-    )
-    findings = [Finding(f"{layer.path} d{f.where}", f.error, f.allowed) for f in compared]
-    wrong = first_over(compared)
-    if wrong is None:
-        return findings, ("", "")
-    family, words = causes.of_gradients(
-        ours, reference(both, "f64"), len(x), wrong.where, causes.MATCHES[precision]
-    )
-    return findings, (family, f"{layer.path}: {words}")
+    found = compare(ours, reference, both, precision, lambda: gradient_bounds(module, x, upstream, precision))
+    return [
+        (
+            dataclasses.replace(finding, where=f"{layer.path} d{finding.where}"),
+            why(finding.where) if finding.ratio > 1 else ("", ""),
+        )
+        for finding in found
+    ]
 
 
 def compare(

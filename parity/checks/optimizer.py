@@ -26,7 +26,7 @@ OPERATIONS = 16  # roundings of one update or one learning rate, rounded up
 TOTAL = 100
 STARTS = {
     "piecewise": Schedule("piecewise", 0.1, TOTAL, 0, 0.0, (50, 75), 0.1),
-    "piecewise, warm-up": Schedule("piecewise", 0.1, TOTAL, 20, 0.0, (50, 75), 0.1),
+    "piecewise, warm-up": Schedule("piecewise", 0.1, TOTAL, 20, 0.0, (50, 75), 0.2),
     "cosine": Schedule("cosine", 0.1, TOTAL, 0, 0.0, (), 0.1),
     "cosine, warm-up": Schedule("cosine", 0.3, TOTAL, 10, 0.2, (), 0.1),
     "triangular": Schedule("triangular", 0.2, TOTAL, 20, 0.2, (), 0.1),

@@ -20,8 +20,9 @@ import torch_ref.predict
 from parity import causes
 from parity.budget import C, gamma
 from parity.case import Case
-from parity.results import Check, Finding, elementwise
+from parity.results import Check, Finding, elementwise, first_over
 from parity.sides import to_float, to_nhwc
+from parity.trees import Arrays
 from recipe.plan import EpochPlan, make_plan
 from recipe.resize import bilinear
 
@@ -48,6 +49,7 @@ def check(case: Case) -> Iterator[Check]:
     yield _standardised_pixels(case)
     for precision in ("f64", "f32"):
         yield _resized(case, precision)
+    yield _resized_batches(case, images, labels)
 
 
 def _batches(case: Case, images: np.ndarray, labels: np.ndarray, plan: EpochPlan, augment: Any) -> Check:
@@ -69,25 +71,67 @@ def _batches(case: Case, images: np.ndarray, labels: np.ndarray, plan: EpochPlan
         if findings[-1].error and not cause:
             family, cause = _cause(images, row, augment, bytes_ours, bytes_theirs)
         for precision in ("f32", "f64"):
-            ours = jax.jit(lambda data, plan: flax_resnet.augment.make_batch(data, plan, augment))(
-                {"image": jnp.asarray(images), "label": jnp.asarray(labels),
-                 "table": flax_resnet.predict.device_table(case.description, precision)}, ours_plan,
-            )  # fmt: skip
-            theirs = torch_ref.augment.make_batch(
-                {"image": torch.from_numpy(images), "label": torch.from_numpy(labels),
-                 "table": torch_ref.predict.device_table(case.description, precision, torch.device("cpu"))},
-                theirs_plan, augment,
-            )  # fmt: skip
+            ours, theirs = _made(case, images, labels, row, augment, precision)
             for name, what in (("image", f"{precision} floats"), ("label", "labels")):
-                findings.append(
-                    _differences(f"step {step}: {what}", np.asarray(ours[name]), theirs[name].numpy())
-                )
+                findings.append(_differences(f"step {step}: {what}", ours[name], theirs[name]))
                 if findings[-1].error and not cause:
-                    family, cause = _cause_of_floats(name, np.asarray(ours[name]), theirs[name].numpy())
+                    family, cause = _cause_of_floats(name, ours[name], theirs[name])
     words = ", ".join(f"{key} {value}" for key, value in augment.items())
     return Check(
         6, f"batches from one plan: {words}", "exact", "elements that differ", tuple(findings), family, cause
     )
+
+
+def _made(
+    case: Case,
+    images: np.ndarray,
+    labels: np.ndarray,
+    row: Arrays,
+    augment: Any,
+    precision: str,
+    size: int = 0,
+) -> tuple[Arrays, Arrays]:
+    """The batch of a plan's row by both engines, resized if a size is given."""
+    ours = {
+        "image": jnp.asarray(images), "label": jnp.asarray(labels),
+        "table": flax_resnet.predict.device_table(case.description, precision),
+    }  # fmt: skip
+    theirs = {
+        "image": torch.from_numpy(images), "label": torch.from_numpy(labels),
+        "table": torch_ref.predict.device_table(case.description, precision, torch.device("cpu")),
+    }  # fmt: skip
+    if size:
+        matrix = bilinear(images.shape[1], size)
+        ours["resize"] = jnp.asarray(matrix, ours["table"].dtype)
+        theirs["resize"] = torch.from_numpy(matrix).to(theirs["table"].dtype)
+    made = jax.jit(lambda data, plan: flax_resnet.augment.make_batch(data, plan, augment))
+    batch = made(ours, {name: jnp.asarray(value) for name, value in row.items()})
+    their_row = {name: torch.from_numpy(value).long() for name, value in row.items()}
+    other = torch_ref.augment.make_batch(theirs, their_row, augment)
+    return (
+        {name: np.asarray(value) for name, value in batch.items()},
+        {name: value.numpy() for name, value in other.items()},
+    )
+
+
+def _resized_batches(case: Case, images: np.ndarray, labels: np.ndarray) -> Check:
+    """Reflection, crop, flip, cutout and resizing, in this order: within γ of the resizing's sums."""
+    augment, size = ConfigDict({"pad": 4, "pad_mode": "reflect", "flip": True, "cutout": 12}), 24
+    plan = make_plan(case.seed, 2, examples=EXAMPLES, batch_size=BATCH, image_size=images.shape[1],
+                     pad=augment.pad, flip=augment.flip)  # fmt: skip
+    matrix = bilinear(images.shape[1], size)
+    findings = []
+    for step in range(plan.steps):
+        row = {name: rows[step] for name, rows in dataclasses.asdict(plan).items()}
+        _, whole = _made(case, images, labels, row, augment, "f64")
+        ours, theirs = (batch["image"] for batch in _made(case, images, labels, row, augment, "f64", size))
+        bound = C * gamma(2 * images.shape[1]) * _resize(np.abs(whole["image"]), matrix)
+        findings.append(elementwise(f"step {step}", ours, theirs, bound))
+    family = cause = ""
+    if first_over(findings):
+        family, cause = "pipeline", "where its steps are right one by one (see above), their order is not"
+    name = "resized batches with reflection, crop, flip and cutout"
+    return Check(6, name, "f64", "largest element", tuple(findings), family, cause)
 
 
 def _standardised_pixels(case: Case) -> Check:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from parity.budget import PERTURBATIONS, UNIT, K, distance, ratio
 from parity.case import Case
 from parity.checkpoint import read, write
 from parity.layouts import OURS
-from parity.results import Check, Finding
+from parity.results import Check, Finding, first_over
 from parity.tensors import to_numpy, to_tensor
 from parity.trees import Arrays, join, params_tree, split, torch_arrays
 from recipe import checkpoints
@@ -42,6 +42,18 @@ LEARNING_RATE = 0.05  # a tenth, a hundredth, … of it where the reference is c
 BOUND = 1e-9  # ‖a−b‖∞/‖a‖∞ of every tensor within `STEPS` float64 steps
 DRIFT = 10.0  # times the drift of PyTorch from itself with weights that are one unit off
 SYNCHRONISED = {"f32": 5, "bf16": 2}  # steps
+# What `options` sets apart from the default, and the family of the mistake not to heed it.
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "seed": (5, "state"),
+    "label_smoothing": (0.1, "loss"),
+    "optimizer.nesterov": (True, "momentum"),
+    "schedule.warmup": (0.3, "learning rate"),
+    "schedule.warmup_start": (0.5, "learning rate"),
+    "schedule.drop_factor": (0.3, "learning rate"),
+    "augment.pad_mode": ("reflect", "pipeline"),
+    "augment.cutout": (8, "pipeline"),
+}
+PER_DISPATCH = 3  # steps of JAX, by a loop, where PyTorch makes one at a time
 
 State = dict[str, Arrays]  # "model" without counters, "momentum"
 
@@ -55,6 +67,7 @@ class Setting:
     steps: int
     folder: Path
     lr: float = LEARNING_RATE
+    others: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # fields of the config
 
     @functools.cached_property
     def config(self) -> Any:
@@ -66,6 +79,7 @@ class Setting:
         config.optimizer.lr = self.lr
         config.resize.sizes, config.resize.starts = (24, 32), (0.0, 0.3)
         config.data.name = "digits"
+        config.update_from_flattened_dict(self.others)
         return config
 
     @functools.cached_property
@@ -136,6 +150,7 @@ def check_free(case: Case) -> Iterator[Check]:
         alone = single_steps(case, Path(folder))
         yield alone
         if alone.passed:  # a wrong step would only be a wrong trajectory
+            yield options(case, Path(folder))
             yield free_running(case, steps, Path(folder))
     for precision, count in SYNCHRONISED.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -165,6 +180,63 @@ def free_running(case: Case, steps: int, folder: Path) -> Check:
     width = case.description.width
     name = f"{steps} free-running steps, width {width}, lr {setting.lr:g}, drops at {_drops(setting)}"
     return Check(7, name, "f64", "of the largest element", tuple(findings), family, cause)
+
+
+def options(case: Case, folder: Path) -> Check:
+    """Two epochs with every option away from its default, and what a trainer tells: sums and logits.
+
+    JAX makes several steps in one program, and evaluates in batches of which the last is not full.
+    """
+    others = {name: value for name, (value, _) in OPTIONS.items()}
+    setting = Setting(case, "f64", 20, folder, learning_rate(case), others)
+    looping = others | {"steps_per_dispatch": PER_DISPATCH, "eval_batch_size": 3}
+    ours = _told(dataclasses.replace(setting, others=looping), "jax", setting)
+    theirs = _told(setting, "torch", setting)
+    findings = []
+    for name in theirs:
+        error, _ = _worst({"": {name: ours[name]}}, {"": {name: theirs[name]}})
+        findings.append(Finding(name, error, BOUND))
+    family = cause = ""
+    if first_over(findings):
+        family, cause = _option_not_heeded(setting, ours, theirs)
+    name = f"20 steps, JAX's {PER_DISPATCH} at a time, no option at its default"
+    return Check(7, name, "f64", "of the largest element", tuple(findings), family, cause)
+
+
+def _told(setting: Setting, engine: str, plans: Setting) -> Arrays:
+    """What a trainer's run by another setting's plans ends in: sums of epochs, logits, the state."""
+    trainer = setting.trainer(engine)
+    found: dict[str, np.ndarray] = {}
+    for epoch in range(setting.steps // 10):
+        plans.start_epoch(trainer)
+        trainer.reset_sums()
+        while trainer.step < 10 * (epoch + 1):
+            trainer.train_steps(at_most=10 * (epoch + 1) - trainer.step)
+        for name, value in trainer.sums()._asdict().items():
+            found[f"epoch {epoch + 1}: {name}"] = np.asarray(value, np.float64)
+    found["logits"] = np.asarray(trainer.logits(plans.data.test_images), np.float64)
+    return found | _flat(_state(trainer))
+
+
+def _option_not_heeded(setting: Setting, ours: Arrays, theirs: Arrays) -> tuple[str, str]:
+    """The option without which the other engine, PyTorch first, gives a wrong one's numbers."""
+    state = _worst({"": _states_of(ours)}, {"": _states_of(theirs)})
+    if state[0] <= BOUND:
+        return "state", "the steps are right; what the trainer tells of them is not"
+    if _worst({"": _told(setting, "jax", setting)}, {"": theirs})[0] <= BOUND:
+        return "state", f"{PER_DISPATCH} steps in one program are not what single steps are"
+    for engine, wrong, words in (("torch", ours, ""), ("jax", theirs, "in PyTorch: ")):
+        for name, (_, family) in OPTIONS.items():
+            others = {other: value for other, value in setting.others.items() if other != name}
+            without = _told(dataclasses.replace(setting, others=others), engine, setting)
+            if _worst({"": without}, {"": wrong})[0] <= BOUND:
+                return family, f"{words}config.{name} is not heeded"
+    return "unknown", "no single option explains it"
+
+
+def _states_of(told: Arrays) -> Arrays:
+    """Without what a trainer tells besides."""
+    return {name: array for name, array in told.items() if name.startswith(("model", "momentum"))}
 
 
 def single_steps(case: Case, folder: Path) -> Check:
@@ -277,7 +349,7 @@ def check_switching(case: Case) -> Iterator[Check]:
     findings, bad = [], []
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(case, "f64", STEPS, Path(folder), learning_rate(case))
-        *_, whole = _states(setting, "torch")
+        whole = _switching(setting, [("torch", STEPS)])
         for name, legs in routes.items():
             route = dataclasses.replace(setting, folder=Path(folder) / name.replace(" ", "_"))
             error, where = _worst(_switching(route, legs), whole)
@@ -290,9 +362,10 @@ def check_switching(case: Case) -> Iterator[Check]:
 
 
 def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:
-    """Train in one engine after the other; converted files carry the state."""
+    """Train in one engine after the other; converted files carry the state, and the epoch's sums so far."""
     latest = setting.folder / checkpoints.FOLDER / checkpoints.LATEST
     converted: Path | None = None
+    sums: dict[str, np.ndarray] = {}
     for engine, end in legs:
         trainer = setting.trainer(engine)
         if converted:
@@ -301,13 +374,16 @@ def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:
         while trainer.step < end:
             if trainer.step % 10 == 0:
                 setting.start_epoch(trainer)
+                trainer.reset_sums()
             trainer.train_steps(at_most=1)
+            for name, value in trainer.sums()._asdict().items():
+                sums[f"epoch {(trainer.step - 1) // 10 + 1}: {name}"] = np.asarray(value, np.float64)
         trainer.save(checkpoints.LATEST)
         trainer.wait_for_checkpoints()
         other = "torch" if engine == "jax" else "jax"
         converted = latest / f"{end}{SUFFIX[other]}"
         write(converted, read(latest / f"{end}{SUFFIX[engine]}"), other, OURS)
-    return _state(trainer)
+    return _state(trainer) | {"sums": sums}
 
 
 def _states(setting: Setting, engine: str, start: State | None = None) -> Iterator[State]:
