@@ -108,6 +108,7 @@ def attempt(mutant: Mutant, cache: str, threads: int) -> dict[str, Any]:
         # most programs are the same for all mutants: compile them once; compiled mutants are deleted with it
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.01",
             "JAX_PLATFORMS": "cpu",
             "XDG_CACHE_HOME": cache,
         }

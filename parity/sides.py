@@ -6,6 +6,7 @@ Images and activations are (N, H, W, C), tensors have PyTorch's names and layout
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -166,8 +167,9 @@ class FlaxSide:
         """Map standardised images (N, H, W, 3) to logits (N, classes) in eval mode, compiled as a whole."""
         return to_float(self._logits(self.params, self.batch_stats, jnp.asarray(images, self.dtype)))
 
+    @functools.lru_cache(maxsize=2)  # noqa: B019  a side lives as long as its process
     def network(self, training: bool) -> nnx.Module:
-        """The network as a module, in one of its modes."""
+        """The network as a module, in one of its modes; not to be changed."""
         return self._merged(self.params, self.batch_stats, training)
 
     def forward(self, images: np.ndarray, training: bool) -> Pass:
@@ -191,7 +193,7 @@ class FlaxSide:
         layer: Any = self.network(training)
         for part in path.split("."):
             layer = layer[int(part)] if part.isdecimal() else getattr(layer, part)
-        return layer
+        return nnx.clone(layer)
 
     def alone(self, path: str, x: np.ndarray, training: bool) -> Arrays:
         """Run one layer on its own: its output, by its path, and its running statistics afterwards."""

@@ -21,6 +21,7 @@ import optax
 import torch
 from torch import nn
 
+from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.cpu_kernels import choose
 from parity import report_text
 from parity.case import Case
@@ -127,6 +128,7 @@ def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:
         state = "ok" if check.passed else "FAILED"
         print(f"{state:>6}  {check.level} {check.name}, {check.precision}", file=sys.stderr, flush=True)
 
+    keep_programs()
     report = verify(case, real_data(case.description), levels, progress, stop=stop)
     print(report_text.render(report, report_text.use_colour(sys.stdout)))
     return report
