@@ -1,6 +1,6 @@
 # make train   set-up, then the main job
 # make test    set-up, then style, types and tests
-# make parity  all of the proof: four networks, every planted mistake, twenty runs with other seeds (hours; see docs)
+# make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make heavy   tests that take minutes: the native kernels under sanitizers
 # make setup   the set-up alone: a virtual environment with the pinned packages
@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # What `make parity` verifies, and in how many runs with other seeds and shapes a false alarm would show.
-NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet
+NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
 .PHONY: setup train test heavy parity alarms aot
