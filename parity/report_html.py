@@ -16,7 +16,7 @@ from parity.markup import tag, to_text
 from parity.results import LEVELS, Check, Report
 
 STRIP_WIDTH = 140
-WIDTHS = (46, STRIP_WIDTH + 10, 166, 90, 52)  # of the columns after the first
+WIDTHS = (46, STRIP_WIDTH + 10, 166, 90, 60)  # of the columns after the first
 MUTANT_WIDTHS = (125, 170, 120, 115, 40)
 MOST_LISTED = 5  # failures in a table; the plots and the JSON have all
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # the browser loads nothing

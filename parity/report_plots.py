@@ -91,11 +91,16 @@ def is_trajectory(check: Check) -> bool:
     return len(check.findings) > 1 and all(STEP.fullmatch(f.where) for f in check.findings)
 
 
+def places(check: Check) -> list[str]:
+    """Where something was compared, each once: inputs of several sizes make several findings of a layer."""
+    return list(dict.fromkeys(finding.where for finding in check.findings))
+
+
 def abreast(checks: Sequence[Check]) -> list[list[Check]]:
     """Put checks of the same layers side by side, a few at a time."""
     groups: dict[tuple[str, ...], list[Check]] = {}
     for check in checks:
-        groups.setdefault(tuple(finding.where for finding in check.findings), []).append(check)
+        groups.setdefault(tuple(places(check)), []).append(check)
     parts = []
     for group in groups.values():
         count = math.ceil(len(group) / MOST_ABREAST)
@@ -117,8 +122,12 @@ def together(checks: Sequence[Check]) -> list[list[Check]]:
 
 
 def layers(checks: Sequence[Check]) -> Element:
-    """Error over budget with a row per layer, for checks of the same layers side by side."""
-    names = [words.shorten(words.printable(f.where), LONGEST_LABEL) for f in checks[0].findings]
+    """Error over budget with a row per layer, for checks of the same layers side by side.
+
+    A layer that was compared for several inputs has several dots.
+    """
+    rows = places(checks[0])
+    names = [words.shorten(words.printable(where), LONGEST_LABEL) for where in rows]
     label = max(map(len, names)) * CHARACTER + 18
     width = (WIDTH - label - PANEL_GAP * (len(checks) - 1)) / len(checks)
     titles = [_title_lines(check, width) for check in checks]
@@ -136,19 +145,24 @@ def layers(checks: Sequence[Check]) -> Element:
         ]
         drawing += [*axis.background(top, bottom), *axis.labels(top - 5), *axis.labels(bottom + 12)]
     firsts = [check.first_failure for check in checks]
-    for row, name in enumerate(names):
+    for row, (where, name) in enumerate(zip(rows, names, strict=True)):
         y = top + ROW * (row + 0.5)
-        findings = [check.findings[row] for check in checks]
-        failed = any(finding.ratio > 1 for finding in findings)
-        first = any(finding is other for finding, other in zip(findings, firsts, strict=True))
+        found = [[f for f in check.findings if f.where == where] for check in checks]
+        failed = any(finding.ratio > 1 for findings in found for finding in findings)
+        first = any(
+            finding is other for findings, other in zip(found, firsts, strict=True) for finding in findings
+        )
         cells = [
             tag(
                 "g",
-                tag("title", f"{f.where}: {words.of_budget(f)}, {check.name}, {check.precision}"),
+                tag(
+                    "title",
+                    f"{where}: {'; '.join(map(words.of_budget, findings))}, {check.name}, {check.precision}",
+                ),
                 tag("rect", class_="hit", x=axis.left, y=y - ROW / 2, width=width, height=ROW),
-                _mark(f, check, axis(f.ratio), y),
+                *(_mark(f, check, axis(f.ratio), y) for f in findings),
             )
-            for f, check, axis in zip(findings, checks, axes, strict=True)
+            for findings, check, axis in zip(found, checks, axes, strict=True)
         ]
         drawing.append(
             tag(
