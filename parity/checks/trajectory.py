@@ -212,10 +212,15 @@ def _told(setting: Setting, engine: str, plans: Setting) -> Arrays:
         trainer.reset_sums()
         while trainer.step < 10 * (epoch + 1):
             trainer.train_steps(at_most=10 * (epoch + 1) - trainer.step)
-        for name, value in trainer.sums()._asdict().items():
-            found[f"epoch {epoch + 1}: {name}"] = np.asarray(value, np.float64)
+        found |= _sums(trainer)
     found["logits"] = np.asarray(trainer.logits(plans.data.test_images), np.float64)
     return found | _flat(_state(trainer))
+
+
+def _sums(trainer: Any) -> Arrays:
+    """What a trainer tells at the end of an epoch."""
+    epoch = trainer.step // 10
+    return {f"epoch {epoch}: {n}": np.asarray(v, np.float64) for n, v in trainer.sums()._asdict().items()}
 
 
 def _option_not_heeded(setting: Setting, ours: Arrays, theirs: Arrays) -> tuple[str, str]:
@@ -376,8 +381,8 @@ def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:
                 setting.start_epoch(trainer)
                 trainer.reset_sums()
             trainer.train_steps(at_most=1)
-            for name, value in trainer.sums()._asdict().items():
-                sums[f"epoch {(trainer.step - 1) // 10 + 1}: {name}"] = np.asarray(value, np.float64)
+            if trainer.step % 10 == 0:
+                sums |= _sums(trainer)
         trainer.save(checkpoints.LATEST)
         trainer.wait_for_checkpoints()
         other = "torch" if engine == "jax" else "jax"
