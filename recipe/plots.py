@@ -35,7 +35,7 @@ def curves(
     path: str | os.PathLike[str],
     *,
     title: str,
-    lr_drops: Sequence[tuple[float, str]] = (),
+    changes: Sequence[tuple[float, str]] = (),
 ) -> None:
     """Draw loss and accuracy against epochs, for train and test.
 
@@ -45,7 +45,7 @@ def curves(
         nothing is drawn.
       path: the PNG to write.
       title: goes above the picture.
-      lr_drops: (position in epochs, label) of each sudden change of the learning rate.
+      changes: (position in epochs, label) of each sudden change in the recipe, of lr or of the image size.
     """
     if not records:
         return
@@ -61,10 +61,10 @@ def curves(
     else:
         loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
     accuracy.set(ylabel="accuracy")
-    # a drop at the very end of the last epoch has lifted nothing yet
+    # a change at the very end of the last epoch has done nothing yet
     start, end = records[0]["epoch"] - 1, records[-1]["epoch"]
     for axes in (loss, accuracy):
-        _mark(axes, [drop for drop in lr_drops if start < drop[0] < end])
+        _mark(axes, [change for change in changes if start < change[0] < end])
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, title)
 
@@ -172,12 +172,15 @@ def _curves(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) -> None:
         )
 
 
-def _mark(axes: Axes, lr_drops: Sequence[tuple[float, str]]) -> None:
-    """Draw a vertical line at each drop, labelled above the axes, clear of the curves."""
-    for position, label in lr_drops:
+def _mark(axes: Axes, changes: Sequence[tuple[float, str]]) -> None:
+    """Draw a vertical line at each change, labelled above the axes, clear of the curves."""
+    labels: dict[float, list[str]] = {}
+    for position, label in changes:
+        labels.setdefault(position, []).append(label)
+    for position, together in labels.items():
         axes.axvline(position, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
         axes.annotate(
-            label,
+            ", ".join(together),
             (position, 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),

@@ -23,6 +23,14 @@ def size_of_epoch(resize: Any, epoch: int, epochs: int) -> int | None:
     return begun[-1] if begun else None
 
 
+def size_changes(resize: Any, epochs: int) -> tuple[tuple[int, str], ...]:
+    """(epoch from 0, label) of every change of the image size from one epoch to the next, for plots."""
+    sizes = [size_of_epoch(resize, epoch, epochs) for epoch in range(epochs)]
+    return tuple(
+        (epoch, f"{sizes[epoch]} px") for epoch in range(1, epochs) if sizes[epoch] != sizes[epoch - 1]
+    )
+
+
 def bilinear(source: int, target: int) -> np.ndarray:
     """The matrix (target, source), float64, that resizes an axis bilinearly, antialiased.
 

@@ -23,7 +23,7 @@ from recipe.errors import UserError
 from recipe.metrics import Evaluation, evaluate
 from recipe.plan import make_plan
 from recipe.progress import Progress, duration
-from recipe.resize import size_of_epoch
+from recipe.resize import size_changes, size_of_epoch
 from recipe.run_log import RunLog
 from recipe.schedule import Schedule
 
@@ -271,12 +271,13 @@ class Run:
         raise Interrupted
 
     def _draw_curves(self) -> None:
-        per_epoch = self._steps_per_epoch
+        config = self._config
+        drops = [(step / self._steps_per_epoch, label) for step, label in self._schedule.drops]
         plots.curves(
             self._log.records,
             self._workdir / "curves.png",
-            title=f"{self._config.model.arch} on {self._data.title}",
-            lr_drops=[(step / per_epoch, label) for step, label in self._schedule.drops],
+            title=f"{config.model.arch} on {self._data.title}",
+            changes=[*drops, *size_changes(config.resize, config.epochs)],
         )
         self._last_curves = time.monotonic()
 

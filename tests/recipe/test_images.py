@@ -226,7 +226,9 @@ def draw_all(folder: Path) -> list[Path]:
         record(2, train_loss=float("nan")),
         record(3, test_loss=float("inf")),
     ]
-    plots.curves(records, folder / "curves.png", title="t", lr_drops=[(1.5, "lr ×0.1"), (9, "never")])
+    plots.curves(
+        records, folder / "curves.png", title="t", changes=[(1.5, "lr ×0.1"), (1.5, "24 px"), (9, "never")]
+    )
     plots.curves([record(1)], folder / "curve.png", title="t")
     plots.confusion(np.zeros((3, 3), int), ("a", "b", "c"), folder / "confusion.png", title="t")
     plots.confusion(np.eye(100, dtype=int), [str(i) for i in range(100)], folder / "hundred.png", title="t")
@@ -252,14 +254,16 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
     return caught
 
 
-def test_lr_drops_are_marked_where_they_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_changes_are_marked_where_they_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     caught = figures(monkeypatch)
     records = [record(epoch) for epoch in range(1, 9)]
-    plots.curves(records, tmp_path, title="t", lr_drops=[(i, "lr ×0.1") for i in (4, 6, 8, 12)])
+    changes = [*[(i, "lr ×0.1") for i in (4, 6, 8, 12)], (4, "24 px"), (5, "32 px")]
+    plots.curves(records, tmp_path, title="t", changes=changes)
     for axes in caught[0][0].axes:
         lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
-        assert lines == [4, 6]
-        assert [text.get_text() for text in axes.texts if "lr" in text.get_text()] == ["lr ×0.1"] * 2
+        assert lines == [4, 6, 5]
+        labels = [text.get_text() for text in axes.texts if "test" not in text.get_text()]
+        assert labels == ["lr ×0.1, 24 px", "lr ×0.1", "32 px"]
 
 
 def test_mistakes_are_the_most_confident_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -177,7 +177,7 @@ def test_curves_texts_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = [record(epoch, 1 / epoch) for epoch in range(1, epochs + 1)]
     drops = [(epochs / 2, "lr ×0.1"), (epochs * 3 / 4, "lr ×0.1")]
     path = tmp_path / "a.png"
-    figure = layout(monkeypatch, lambda: plots.curves(rows, path, title="ResNet18", lr_drops=drops))
+    figure = layout(monkeypatch, lambda: plots.curves(rows, path, title="ResNet18", changes=drops))
     texts = [text for text in figure.texts if text.get_text()]
     for axes in figure.axes:
         texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
@@ -194,7 +194,7 @@ def test_curves_texts_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_single_epoch_shows_the_drops_within_it(tmp_path: Path, drawn: DRAWN):
     drops = [(0.5, "lr ×0.1"), (0.75, "lr ×0.1"), (1.0, "lr ×0.1"), (2.0, "lr ×0.1")]
-    plots.curves([record(1)], tmp_path, title="t", lr_drops=drops)
+    plots.curves([record(1)], tmp_path, title="t", changes=drops)
     for axes in drawn[0][0].axes:
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [0.5, 0.75]
         assert axes.get_xlim()[0] < 0.5
@@ -203,7 +203,7 @@ def test_a_single_epoch_shows_the_drops_within_it(tmp_path: Path, drawn: DRAWN):
 
 def test_drops_before_the_first_record_are_not_marked(tmp_path: Path, drawn: DRAWN):
     """The log of a run's first epochs may be lost."""
-    plots.curves([record(5), record(6)], tmp_path, title="t", lr_drops=[(2, "lr ×0.1"), (4.5, "lr ×0.1")])
+    plots.curves([record(5), record(6)], tmp_path, title="t", changes=[(2, "lr ×0.1"), (4.5, "lr ×0.1")])
     for axes in drawn[0][0].axes:
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [4.5]
 

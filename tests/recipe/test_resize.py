@@ -8,7 +8,7 @@ import torch
 from ml_collections import ConfigDict
 from PIL import Image
 
-from recipe.resize import bilinear, size_of_epoch
+from recipe.resize import bilinear, size_changes, size_of_epoch
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,7 @@ def test_sizes_begin_at_their_fraction_of_all_epochs():
     resize = ConfigDict({"sizes": (20, 24, 28, 32), "starts": (0, 0.3, 0.6, 0.8)})
     found = [size_of_epoch(resize, epoch, 10) for epoch in range(10)]
     assert found == [20] * 3 + [24] * 3 + [28] * 2 + [32] * 2
-    assert size_of_epoch(ConfigDict({"sizes": (), "starts": ()}), 0, 10) is None
+    assert size_changes(resize, 10) == ((3, "24 px"), (6, "28 px"), (8, "32 px"))
+    none = ConfigDict({"sizes": (), "starts": ()})
+    assert size_of_epoch(none, 0, 10) is None
+    assert size_changes(none, 10) == ()
