@@ -23,7 +23,9 @@ from recipe.memory import keep_freed_memory
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "r18.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :variant if any.")
 MODE = flags.DEFINE_string("mode", "train", "train | eval | predict | summary.")
-WORKDIR = flags.DEFINE_string("workdir", "", "Where outputs go; runs/<config.name> when left out.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Where outputs go; else to the checkpoint's run, or to runs/<config.name>."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint or a workdir.")
 IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders.")
 OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
@@ -38,7 +40,7 @@ def main() -> int:
     try:
         arguments = parse()
         return run(arguments, CONFIG.value)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -57,12 +59,14 @@ def run(arguments: list[str], config: Any) -> int:
     settings.check(config)
     if mode in ("train", "eval"):
         data, notice = load_data(config)  # may turn the config into the digits' one
-        if config.data.holdout:
-            data = data.hold_out(config.data.holdout)
     workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
     checkpoint = CHECKPOINT.value or str(workdir)
+    if not WORKDIR.value and mode != "train" and (files.expanded(checkpoint) / "config.json").exists():
+        workdir = files.expanded(checkpoint)  # pictures go to the run that the network is from
     engine = importlib.import_module(ENGINES[config.engine])
     try:
+        if mode in ("train", "eval") and config.data.holdout:
+            data = data.hold_out(config.data.holdout)
         if mode == "train":
             return commands.train(engine, config, data, workdir, notice)
         if mode == "eval":
@@ -112,7 +116,7 @@ def parse() -> list[str]:
 
     ml_collections looks for a config's fields in sys.argv, whatever list is parsed.
     """
-    if not any(argument.lstrip("-").partition("=")[0] == "config" for argument in sys.argv):
+    if not any(argument.partition("=")[0] in ("-config", "--config") for argument in sys.argv):
         sys.argv.insert(1, f"--config={DEFAULT_CONFIG}")  # a flag's default is read too early for errors
     try:
         arguments = flags.FLAGS(sys.argv)[1:]

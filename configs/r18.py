@@ -83,7 +83,7 @@ def default() -> ConfigDict:
     config.checkpoint.minutes = 10.0  # save within an epoch when this long has passed; 0 is never
 
     config.log = ConfigDict()
-    config.log.seconds = 30.0  # between two plain progress lines, where there is no terminal
+    config.log.seconds = 30.0  # between two plain progress lines, where there is no terminal; 0 is none
     config.log.tensorboard = True  # write event files into <workdir>/tensorboard
     return config
 

@@ -57,12 +57,6 @@ class CheckpointWriter:
         for manager in self._managers.values():
             manager.wait_until_finished()
 
-    def close(self) -> None:
-        """Finish writing and release the threads."""
-        self.wait()
-        for manager in self._managers.values():
-            manager.close()
-
 
 def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     """Write one checkpoint to `path`, which must not exist, as a run's writer would.

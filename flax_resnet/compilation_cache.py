@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import jax
+
+from recipe.files import cache_folder
 
 
 def keep_programs() -> None:
@@ -16,11 +17,13 @@ def keep_programs() -> None:
     """
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = caches / "flax_resnet" / "jax"  # beside the decoded datasets
+    cache = cache_folder()
+    if cache is None:
+        return
+    folder = cache / "jax"  # beside the decoded datasets
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except OSError:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))

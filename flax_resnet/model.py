@@ -151,7 +151,15 @@ BLOCKS = {"basic": ResBlock, "bottleneck": Bottleneck}
 
 
 class ResNet(nnx.Module):
-    """Stem, stages of residual blocks, global average pool, linear classifier."""
+    """Stem, stages of residual blocks, global average pool, linear classifier; in train mode at first.
+
+    Args:
+      description: architecture, stem, width and number of classes.
+      dtype: what convolutions compute in, float32, bfloat16 or float64.
+      param_dtype: of parameters and batch statistics.
+      rngs: draws the initial parameters.
+      cpu_kernels: whether layers run in native code (flax_resnet/cpu_kernels).
+    """
 
     def __init__(
         self,

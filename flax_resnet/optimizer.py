@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ def make_schedule(schedule: Schedule) -> optax.Schedule:
     """Build the schedule, a function from the step to the learning rate in JAX's default float dtype."""
     if schedule.name == "piecewise":
         # optax counts a joined schedule's steps from where it takes over
-        boundaries = {step - schedule.warmup: schedule.factor for step in schedule.boundaries}
+        drops = Counter(schedule.boundaries)  # two fractions of a short run may be one step
+        boundaries = {step - schedule.warmup: schedule.factor**count for step, count in drops.items()}
         decay = optax.piecewise_constant_schedule(schedule.peak, boundaries)
     elif schedule.name == "cosine":
         decay = optax.cosine_decay_schedule(schedule.peak, schedule.total - schedule.warmup)

@@ -83,7 +83,7 @@ class Predictor:
         self._eval_step = make_eval_step(abstract_model(description, precision, cpu_kernels)[0])
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Map uint8 images (N, H, W, 3) to logits (N, classes)."""
+        """Map N ≥ 1 uint8 images (N, H, W, 3) to logits (N, classes), float32 (of an f64 network float64)."""
         return batched(
             lambda batch: self._eval_step(*self._variables, batch, self._table),
             images,

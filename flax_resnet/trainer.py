@@ -54,7 +54,8 @@ class Trainer:
         )
         self.eval_step = make_eval_step(graphdef)
         self._eval_batch_size = config.eval_batch_size
-        self._schedule = make_schedule(schedule)
+        # as numbers, all at once: to ask the device for one would wait for the steps that it has queued
+        self._learning_rates = np.asarray(jax.vmap(make_schedule(schedule))(np.arange(schedule.total)))
         self._data = self._everywhere(
             {
                 "image": data.train_images,
@@ -68,7 +69,7 @@ class Trainer:
 
     def learning_rate(self, step: int) -> float:
         """The learning rate that a step is made with."""
-        return float(self._schedule(step))
+        return float(self._learning_rates[step])
 
     def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
@@ -99,7 +100,7 @@ class Trainer:
         self._set_sums(Sums(loss=0.0, correct=0, steps=0))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Map uint8 images (N, H, W, 3) to logits (N, classes) in eval mode."""
+        """Map N ≥ 1 uint8 images (N, H, W, 3) to logits (N, classes), as a `Predictor` would."""
         params, batch_stats = self.state.params, self.state.batch_stats
         table = self._data["table"]
         return batched(

@@ -62,7 +62,7 @@ def parser() -> Parser:
         "--to",
         metavar="FORM[:LAYOUT]",
         help="jax, torch or safetensors, and whose names (torch:torchvision); "
-        "else DST's suffix says the form, or it is the other framework's",
+        "else DST's suffix says the form; without one it is jax",
     )
     convert.add_argument("--force", action="store_true", help="replace DST if it exists")
     convert.add_argument("--no-check", action="store_true", help="don't run both networks")

@@ -67,8 +67,8 @@ def convert(
       source: a checkpoint in any form.
       destination: a free path, unless `force`.
       layout: the source's layout; None recognises it.
-      to: "FORM" or "FORM:LAYOUT"; None takes the form from the destination's suffix, or else the other
-        framework's, with this project's names.
+      to: "FORM" or "FORM:LAYOUT"; None takes the form from the destination's suffix (without one it is
+        "jax", unless the source is), with this project's names.
       weights: the wrapper to take in a file that has several.
       changes: fields of the model description to set instead of the layout's usual ones.
       force: whether an existing checkpoint may be replaced.

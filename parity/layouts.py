@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from parity import class_names
 from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
+from recipe.data.facts import CIFAR
 from recipe.errors import UserError, choice
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,8 +44,7 @@ class Layout(NamedTuple):
 
 
 OURS = Layout("ours", "this project", (*RESNETS, *THIN, *THIN_B), "cifar", "shortcut", "linear",
-    {"cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
-     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047))})  # fmt: skip
+    {name: (cifar.mean, cifar.std) for name, cifar in CIFAR.items()})  # fmt: skip
 
 LAYOUTS = {
     layout.name: layout

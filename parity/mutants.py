@@ -165,7 +165,7 @@ MUTANTS = [
            r"^step 0: params"),
     Mutant("momentum 0.99", OPTIMIZER, "momentum=config.momentum,", "momentum=0.99 if config.momentum else 0.0,",
            ("momentum",), r"^step 1: params"),
-    Mutant("lr always drops to a tenth", OPTIMIZER, "schedule.factor for step", "0.1 for step", ("learning rate",),
+    Mutant("lr always drops to a tenth", OPTIMIZER, "schedule.factor**count", "0.1**count", ("learning rate",),
            r"^step 50"),
     Mutant("lr drops a step early", OPTIMIZER, "{step - schedule.warmup:", "{step - 1 - schedule.warmup:",
            ("learning rate",), r"^step 49"),

@@ -96,7 +96,7 @@ def changed(mutant: Mutant) -> str:
 def attempt(mutant: Mutant, cache: str, threads: int) -> dict[str, Any]:
     """Plant one mutant in a copy of the project and run `verify` there, on the CPU.
 
-    It has so many threads unless the mutant is a native kernel's.
+    `threads` limits its OpenMP threads, unless the mutant is a native kernel's.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

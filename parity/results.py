@@ -64,7 +64,7 @@ class Check:
     precision: str  # f64 | f32 | bf16 | exact
     unit: str  # what error and allowed are: "of the largest element", "elements that differ", …
     findings: tuple[Finding, ...]
-    family: str = ""  # of the likely cause, where it failed: a key of parity.causes.FAMILIES
+    family: str = ""  # of the likely cause, where it failed: one of parity.causes.FAMILIES
     cause: str = ""  # the likely cause in words, with the numbers that speak for it
 
     @property

@@ -14,9 +14,10 @@ from recipe import data as datasets
 from recipe import files, images, layer_table, metrics, plots, settings, tables
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.engine import Engine
+from recipe.engine import Engine, Trainer
 from recipe.errors import UserError, choice
 from recipe.run import Interrupted, Run, write_pictures
+from recipe.schedule import Schedule
 
 OUTPUTS = ("table", "json", "csv")
 TOP = 5
@@ -27,14 +28,13 @@ def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str
     """Train, or go on training, in a workdir. A notice, if any, opens and closes the output."""
     description = settings.describe(config, data.class_names, data.mean, data.std)
     settings.check_size(config, data)
-    settings.claim(workdir, config, data)
-    run = Run(
-        config,
-        data,
-        workdir,
-        lambda schedule: engine.Trainer(config, description, schedule, data, workdir),
-        tell_start_up=True,
-    )
+
+    def make_trainer(schedule: Schedule) -> Trainer:
+        trainer = engine.Trainer(config, description, schedule, data, workdir)
+        settings.claim(workdir, config, data)  # a config that the trainer refuses must not be left there
+        return trainer
+
+    run = Run(config, data, workdir, make_trainer, tell_start_up=True)
     settings.write(workdir, config, data)  # who computes, and where the data lies, may have changed
     rows = engine.layer_rows(description)
     files.write_text(workdir / "layers.txt", layer_table.render(rows, input_shape(description)) + "\n")
@@ -94,12 +94,14 @@ def predict(
     tops = tables.top_k(probabilities, description.class_names, k=TOP)
     print(tables.predictions([str(path) for path in found], tops, output))
     grid = folder / "predictions.png"
+    shown = found[: plots.MOST_PREDICTIONS]
     with told(folder):
         plots.predictions(
-            [images.load_original(path, GRID_PIXELS) for path in found],
-            [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(found, tops, strict=True)],
+            [images.load_original(path, GRID_PIXELS) for path in shown],
+            [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(shown, tops, strict=False)],
             grid,
             title=f"{description.arch} trained on {description.dataset}",
+            more=len(found) - len(shown),
         )
     print(f"Picture: {grid}", file=sys.stderr)
     return 0

@@ -65,9 +65,9 @@ class Trainer(Predictor, Protocol):
         """
 
     def train_steps(self, at_most: int) -> None:
-        """Do the next steps, config.steps_per_dispatch but `at_most` so many, or queue them.
+        """Do, or queue, the next dispatch's steps: config.steps_per_dispatch, but no more than `at_most`.
 
-        Without waiting for them, so long as no more than a few dispatches are under way.
+        It does not wait for them, so long as no more than a few dispatches are under way.
         """
 
     def recent_sums(self) -> Sums:

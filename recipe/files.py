@@ -79,6 +79,14 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         raise UserError(f"can't tell the home folder in {path}: there is no such user") from error
 
 
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache; None where there is no home folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flax_resnet"
+    except RuntimeError:
+        return None
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise an `OSError` if no file can be made beside `path`: better before an hour's work than after it."""
     folder = Path(path).parent

@@ -141,12 +141,19 @@ def mistakes(
 
 
 def predictions(
-    images: Sequence[np.ndarray], captions: Sequence[str], path: str | os.PathLike[str], *, title: str
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    more: int = 0,
 ) -> None:
-    """Draw uint8 images (H, W, 3) of any sizes as a captioned grid, at most `MOST_PREDICTIONS`."""
-    more = len(images) - MOST_PREDICTIONS
-    note = f"\nthe first {MOST_PREDICTIONS} pictures; {more:,} more are not shown" if more > 0 else ""
-    _grid(images[:MOST_PREDICTIONS], captions[:MOST_PREDICTIONS], path, title + note)
+    """Draw uint8 images (H, W, 3) of any sizes as a captioned grid, and say how many more there are.
+
+    `MOST_PREDICTIONS` is as many as make a picture that can be looked at.
+    """
+    note = f"\nthe first {len(images)} pictures; {more:,} more are not shown" if more else ""
+    _grid(images, captions, path, title + note)
 
 
 def _curves(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) -> None:

@@ -39,9 +39,10 @@ class Progress:
     def update(self, done: int, trainer: Trainer, say: Callable[[str], None]) -> None:
         """Note how many of the epoch's steps are done; ask for sums and learning rate only to show them."""
         steps, self._done = done - self._done, done
-        now = time.monotonic()
         if self._start is None:
-            self._start, self._start_step = now, self._done
+            trainer.sums()  # waits until the first dispatch is done
+            self._start, self._start_step = time.monotonic(), self._done
+        now = time.monotonic()
         if self._bar is not None:
             self._bar.update(steps)
         seconds = self._seconds if self._bar is None else BAR_SECONDS

@@ -21,10 +21,10 @@ from recipe.data import Dataset
 from recipe.engine import Sums, Trainer
 from recipe.errors import UserError
 from recipe.metrics import Evaluation, evaluate
-from recipe.plan import make_plan
+from recipe.plan import plan_of_epoch
 from recipe.progress import Progress, duration
 from recipe.resize import size_changes, size_of_epoch
-from recipe.run_log import RunLog
+from recipe.run_log import RunLog, read_metrics
 from recipe.schedule import Schedule
 
 WARN_AFTER_STEPS = 20
@@ -69,6 +69,8 @@ class Run:
         self._last_save = self._last_curves = time.monotonic()
         self._start_step = self._trainer.step
         self._stop = self._evaluating = self._warned = False
+        if any(record["step"] == self._trainer.step for record in read_metrics(workdir)):
+            self._trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
         # An epoch whose steps are done, but whose sums are still there, was stopped before its evaluation.
         unfinished = self._trainer.sums().steps > 0
         self._first_epoch = (self._trainer.step - int(unfinished)) // self._steps_per_epoch
@@ -118,7 +120,7 @@ class Run:
 
         Returns:
           the epoch's sums, the seconds that the steps took (the plan is made before), and images per second
-          without the first step, which compiles.
+          without the first dispatch, which may have to be compiled.
 
         Raises:
           Interrupted: if the run was asked to stop.
@@ -126,15 +128,7 @@ class Run:
         config, trainer = self._config, self._trainer
         end = (epoch + 1) * self._steps_per_epoch
         trainer.start_epoch(
-            make_plan(
-                config.seed,
-                epoch,
-                examples=len(self._data.train_images),
-                batch_size=config.batch_size,
-                image_size=self._data.train_images.shape[1],
-                pad=config.augment.pad,
-                flip=config.augment.flip,
-            ),
+            plan_of_epoch(config, self._data.train_images, epoch),
             size_of_epoch(config.resize, epoch, config.epochs),
         )
         started = time.monotonic()
@@ -161,12 +155,9 @@ class Run:
     def _epoch(self, epoch: int) -> Evaluation:
         config, trainer = self._config, self._trainer
         sums, seconds, speed = self.train_epoch(epoch)
-        if not math.isfinite(sums.loss):
-            raise UserError(
-                f"the training loss is not finite in epoch {epoch + 1}: the run has diverged; a lower "
-                f"config.optimizer.lr helps (a run can't go on from here: choose another --workdir)"
-            )
+        _require_finite("training", sums.loss, epoch)
         evaluation = self._evaluate()
+        _require_finite("test", evaluation.loss, epoch)  # the last update comes behind the last training loss
         record = {
             "epoch": epoch + 1,
             "step": trainer.step,
@@ -288,6 +279,15 @@ class Run:
             self._data,
             self._workdir,
             title=f"{self._config.model.arch} on {self._data.title}",
+        )
+
+
+def _require_finite(part: str, loss: float, epoch: int) -> None:
+    """Raise a `UserError` if a loss is not finite."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the {part} loss is not finite in epoch {epoch + 1}: the run has diverged; a lower "
+            f"config.optimizer.lr helps (a run can't go on from here: choose another --workdir)"
         )
 
 

@@ -38,7 +38,7 @@ class Schedule:
             name=config.schedule.name,
             peak=config.optimizer.lr,
             total=total,
-            warmup=round(config.schedule.warmup * total),
+            warmup=min(round(config.schedule.warmup * total), total - 1),  # a step is left for the decay
             start=config.schedule.warmup_start,
             boundaries=tuple(round(f * total) for f in config.schedule.drops) if piecewise else (),
             factor=config.schedule.drop_factor,

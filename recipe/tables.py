@@ -23,7 +23,13 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) 
 
 
 def per_class(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> str:
-    """A table with a row per class: examples, right ones, accuracy, what it is most taken for."""
+    """A table with a row per class: examples, right ones, accuracy, what it is most taken for.
+
+    Args:
+      labels: int (N,).
+      predictions: int (N,).
+      class_names: of the C classes.
+    """
     matrix = confusion_matrix(labels, predictions, len(class_names))
     width = max(map(len, ("class", "all", *class_names)))
     lines = [f"{'class':<{width}}  {'count':>6}  {'correct':>7}  {'accuracy':>8}  most confused with"]
@@ -38,7 +44,10 @@ def per_class(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence
 
 
 def top_k(probabilities: np.ndarray, class_names: Sequence[str], k: int = 5) -> list[Top]:
-    """The k most likely classes of each image (all of them if there are fewer); ties by class index."""
+    """The k most likely classes of each image, of probabilities (N, C); ties by class index.
+
+    All of them if there are fewer than k.
+    """
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return [
         [(class_names[i], float(row[i])) for i in indices]

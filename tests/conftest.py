@@ -36,10 +36,11 @@ def own_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, kernels: Path | None
 ) -> None:
     """No test reads or fills the user's cache, but for the native kernels, which take long to compile."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    caches = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
     if kernels:
-        build.cache_folder().mkdir(parents=True)
-        (build.cache_folder() / kernels.name).symlink_to(kernels)
+        (caches / "flax_resnet").mkdir()
+        (caches / "flax_resnet" / kernels.name).symlink_to(kernels)
 
 
 @pytest.fixture(autouse=True)

@@ -94,7 +94,8 @@ def test_predict_takes_images_of_any_kind(run: tuple[str, Path, str], tmp_path: 
     wrong = command(*arguments, "--images", str(single), "main.py")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "can't read the image main.py" in wrong.stderr
-    table = command(*arguments, "--images", str(single))
+    table = command(*arguments[:-1], "--images", str(single))  # no --workdir: to the checkpoint's run
+    assert (workdir / "predict" / "predictions.png").exists()
     assert f"{result[2]['top'][0]['class']} {result[2]['top'][0]['probability']:.1%}" in table.stdout
 
 
@@ -131,11 +132,13 @@ WRONG = {
     "dataset": (("--config.data.name=cifar11",), "did you mean 'cifar10'?"),
     "argument": (("train",), "unexpected argument 'train'"),
     "flag": (("--confg=x",), "confg"),
+    "argument like a flag": (("--mode=predict", "--checkpoint=/nowhere", "config"), "no such file or folder"),
     "batch": ((DIGITS, "--config.batch_size=1438"), "larger than the data"),
     "user": ((DIGITS, "--checkpoint=~nosuchuser/x", "--mode=eval"), "there is no such user"),
     "drop": (("--config.schedule.drops=('a',)",), "config.schedule.drops must rise"),
     "width": ((DIGITS, "--config.model.width=100000000"), "config.model.width must be between"),
     "holdout": ((DIGITS, "--config.data.holdout=1437"), "leaves nothing to train on"),
+    "no holdout": (("--config.data.download=false", "--config.data.holdout=5000"), "This is NOT cifar10"),
     "no data": (("--config.data.fallback=none", "--config.data.download=false"), "CIFAR-10"),
     "data folder": (("--config.data.dir=/nowhere",), "/nowhere"),
     "checkpoint": (("--mode=eval", DIGITS, "--checkpoint=/nowhere"), "no checkpoint at /nowhere"),
@@ -153,7 +156,7 @@ def test_wrong_input_gets_one_clear_line(case: str, tmp_path: Path, monkeypatch:
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
-    if case != "no data":  # which goes on to name the three ways to get it
+    if case not in ("no data", "no holdout"):  # which name the three ways to get it
         assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,7 @@
-"""The same ResNet in PyTorch: the reference, file for file the mirror of flax_resnet."""
+"""The same ResNet in PyTorch: the reference.
+
+File for file the mirror of flax_resnet, but for those that CONTRIBUTING.md names.
+"""
 
 from torch_ref.predict import load
 from torch_ref.summary import layer_rows

@@ -45,7 +45,7 @@ class CheckpointWriter:
     def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
         """Start saving, unless this step is saved already. The tensors must be copies."""
         self.wait()
-        path = self._folder / kind / f"{step}.pt"
+        path = self._folder / kind / f"{step}{SUFFIX}"
         if not path.exists():
             record = {**self._record, "progress": progress}
             self._thread = threading.Thread(target=self._write, args=(path, record, tree))
@@ -62,8 +62,8 @@ class CheckpointWriter:
     def _write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
         try:
             write(path, record, tree)
-            for other in path.parent.glob("*.pt"):
-                if other != path and step_of(other) is not None:
+            for other in path.parent.glob(f"*{SUFFIX}"):  # hidden ones are what a killed run was writing
+                if other != path and (step_of(other) is not None or other.name.startswith(".")):
                     other.unlink()
         except Exception as error:  # raised by the next wait(), in the thread that can handle it
             self._error = error

@@ -67,7 +67,7 @@ class Predictor:
         self._eval_step = make_eval_step(model, precision)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Map uint8 images (N, H, W, 3) to logits (N, classes)."""
+        """Map N ≥ 1 uint8 images (N, H, W, 3) to logits (N, classes), float32 (of an f64 network float64)."""
         return batched(
             lambda batch: self._eval_step(batch.to(self._device), self._table), images, self._batch_size
         )

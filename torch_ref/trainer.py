@@ -81,9 +81,11 @@ class Trainer:
 
     def train_steps(self, at_most: int) -> None:
         """Queue a dispatch of steps, and wait until no more than a few dispatches are under way."""
+        sums = self._sums[-1]
         for _ in range(min(at_most, self._steps_per_dispatch)):
-            self._sums.append(self.planned_step(self.step, self._sums[-1], self._data, self._plan))
+            sums = self.planned_step(self.step, sums, self._data, self._plan)
             self.step += 1
+        self._sums.append(sums)
         if not self.on_cpu:
             self._done.append(torch.cuda.current_stream().record_event())
             self._done[0].synchronize()
@@ -101,7 +103,7 @@ class Trainer:
         self._set_sums(Sums(loss=0.0, correct=0, steps=0))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Map uint8 images (N, H, W, 3) to logits (N, classes) in eval mode."""
+        """Map N ≥ 1 uint8 images (N, H, W, 3) to logits (N, classes), as a `Predictor` would."""
         table = self._data["table"]
         return batched(
             lambda batch: self.eval_step(batch.to(self._device), table), images, self._eval_batch_size

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import jax
 
+from recipe.files import cache_folder
+
 SOURCE = Path(__file__).with_name("kernels.cc")
 TARGETS = (
     "resnet_conv_forward", "resnet_conv_input_grad", "resnet_conv_weight_grad",
@@ -76,7 +78,10 @@ def build() -> Path:
         compiler, *FLAGS, f"-I{headers}", f"-I{jax.ffi.include_dir()}",
         str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}",
     ]  # fmt: skip
-    target = cache_folder() / f"kernels-{fingerprint(command)}.so"
+    cache = cache_folder()
+    if cache is None:
+        raise Unavailable("there is no home folder to keep it in; XDG_CACHE_HOME can name another")
+    target = cache / f"kernels-{fingerprint(command)}.so"
     if target.exists():
         return target
     try:
@@ -108,11 +113,6 @@ def onednn() -> tuple[Path, Path]:
         found[name] = min(paths, key=lambda path: len(path.parts))
     # the library by the name that the loader looks for, which may be a link
     return found["dnnl.hpp"].parent, found["libdnnl.so.3"]
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax_resnet"
 
 
 def fingerprint(command: list[str]) -> str:

@@ -71,6 +71,8 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | 
     Args:
       x: float32 or bfloat16.
       kernel: float32, or x's dtype; it is multiplied in x's dtype. Its gradient has its own.
+      stride: in pixels, on both axes.
+      padding: pixels of zeros on every side.
       way: by oneDNN, by Winograd's way or by AMX; by default the fastest. For bfloat16, Winograd's way rounds
         what it multiplies, sums of pixels and of kernel entries, to bfloat16.
 

@@ -35,16 +35,16 @@ def check(case: Case, images: np.ndarray, labels: np.ndarray, source: str) -> It
         8, f"logits of {source}", "f32", "largest element",
         (Finding("logits", distance(ours, theirs, "f32"), allowed),),
     )  # fmt: skip
-    findings, ties = [], []
+    findings, disagreements = [], []
     for i in np.flatnonzero(ours.argmax(1) != theirs.argmax(1)):
         best = np.sort(theirs[i])[::-1]
         margin = float(best[0] - best[1])
         # two logits may each be off by the budget
         findings.append(Finding(f"image {i}", 1.0, 1.0 if margin <= 2 * allowed else 0.0))
-        ties.append(f"image {i}: {theirs[i].argmax()} and {ours[i].argmax()}, {margin:.2g} apart")
-    same = len(images) - len(ties)
+        disagreements.append(f"image {i}: {theirs[i].argmax()} and {ours[i].argmax()}, {margin:.2g} apart")
+    same = len(images) - len(disagreements)
     findings.insert(0, Finding(f"{same} of {len(images)} predictions", 0.0, 0.0))
-    cause = "near-ties: " + "; ".join(ties) if ties else ""
+    cause = "disagreements: " + "; ".join(disagreements) if disagreements else ""
     yield Check(8, f"predictions of {source}", "f32", "disagreements", tuple(findings), "", cause)
     losses = [evaluate(logits, labels).loss for logits in (ours, theirs)]
     # the loss is 1-Lipschitz in the largest change of a logit, twice over (log-sum-exp and the label's own)

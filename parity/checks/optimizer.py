@@ -24,9 +24,9 @@ from recipe.schedule import Schedule
 
 OPERATIONS = 16  # roundings of one update or one learning rate, rounded up
 TOTAL = 100
-STARTS = {
+SCHEDULES = {
     "piecewise": Schedule("piecewise", 0.1, TOTAL, 0, 0.0, (50, 75), 0.1),
-    "piecewise, warm-up": Schedule("piecewise", 0.1, TOTAL, 20, 0.0, (50, 75), 0.2),
+    "piecewise, warm-up": Schedule("piecewise", 0.1, TOTAL, 20, 0.0, (50, 75, 75), 0.2),
     "cosine": Schedule("cosine", 0.1, TOTAL, 0, 0.0, (), 0.1),
     "cosine, warm-up": Schedule("cosine", 0.3, TOTAL, 10, 0.2, (), 0.1),
     "triangular": Schedule("triangular", 0.2, TOTAL, 20, 0.2, (), 0.1),
@@ -41,7 +41,7 @@ RECIPES = [
 
 def check(case: Case) -> Iterator[Check]:
     """Learning rates of every schedule, then updates for every recipe."""
-    for name, schedule in STARTS.items():
+    for name, schedule in SCHEDULES.items():
         yield learning_rates(name, schedule)
     for recipe in RECIPES:
         yield update(case, recipe)
@@ -87,7 +87,7 @@ def learning_rates(name: str, schedule: Schedule) -> Check:
 
 def update(case: Case, recipe: dict[str, Any]) -> Check:
     """One update around every lr drop, all parameters and momentum buffers, in float64."""
-    schedule = STARTS["piecewise"]
+    schedule = SCHEDULES["piecewise"]
     config = ConfigDict(recipe)
     rng = np.random.default_rng(case.seed)
     names = [name for name in case.model if is_param(name)]

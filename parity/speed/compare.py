@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.speed import contenders
+from parity.speed.figures import spread
 from parity.speed.jobs import MEASURES, PRECISIONS, Contender, Job
 from parity.speed.results import Comparison, Report, Timing
 from parity.speed.rounds import HOPELESS, hopeless, steps_of_a_turn, take_turns
@@ -201,9 +202,7 @@ def gemm_peak(task: Job, options: Options) -> tuple[float, dict[str, str]]:
         trials = {name: worker.time("step", 1) for name, worker in workers.items()}
         steps = {name: steps_of_a_turn(trials[name], options.seconds, 1) for name in workers}
         seconds = take_turns(workers, {name: ["step"] for name in workers}, steps, options.rounds)
-        speeds = [
-            firsts[name]["flops"] / sorted(values)[len(values) // 2] for (name, _), values in seconds.items()
-        ]
+        speeds = [firsts[name]["flops"] / spread(values).median for (name, _), values in seconds.items()]
         facts = {key: value for first in firsts.values() for key, value in first["facts"].items()}
         for worker in workers.values():
             worker.finish()

@@ -12,7 +12,7 @@ from parity.speed.jobs import Job
 from recipe import settings
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.plan import EpochPlan, make_plan
+from recipe.plan import EpochPlan, plan_of_epoch
 from recipe.schedule import Schedule
 
 CLASSES = 10
@@ -35,15 +35,7 @@ class Problem:
     @property
     def plan(self) -> EpochPlan:
         """The plan of the first epoch; its first row makes the batch that steps are timed on."""
-        return make_plan(
-            self.config.seed,
-            0,
-            examples=len(self.data.train_images),
-            batch_size=self.config.batch_size,
-            image_size=self.data.train_images.shape[1],
-            pad=self.config.augment.pad,
-            flip=self.config.augment.flip,
-        )
+        return plan_of_epoch(self.config, self.data.train_images, 0)
 
     @property
     def first_row(self) -> dict[str, np.ndarray]:

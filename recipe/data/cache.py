@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recipe.data.dataset import Arrays
-from recipe.files import atomic_path
+from recipe.files import atomic_path, cache_folder
 
 _FORMAT = 1  # raise it when the same source has to give other arrays, or is stored in another way
 _logger = logging.getLogger(__name__)
@@ -26,19 +26,17 @@ def cached(source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] =
     The cache is never in the way: an entry that cannot be read is made anew, and one that cannot be
     written is done without.
     """
-    entry = _entry(source)
+    folder = cache_folder()
+    if folder is None:
+        return read(source)
+    # one file for each source, so that a changed source replaces its old entry
+    entry = folder / f"{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:32]}.npz"
     fingerprint = _fingerprint(source, files)  # before reading: a change meanwhile must not look up to date
     arrays = _load(entry, fingerprint)
     if arrays is None:
         arrays = read(source)
         _save(entry, fingerprint, arrays)
     return arrays
-
-
-def _entry(source: Path) -> Path:
-    """One file for each source, so that a changed source replaces its old entry."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "flax_resnet"
-    return cache / f"{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:32]}.npz"
 
 
 def _fingerprint(source: Path, files: Sequence[Path]) -> str:

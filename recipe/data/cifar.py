@@ -84,7 +84,7 @@ def _download(cifar: Cifar, root: Path, *, allowed: bool) -> tuple[Archive, Path
     except DownloadFailed as error:
         files = " or ".join(archive.file for archive in cifar.archives)
         raise DatasetUnavailable(
-            f"{cifar.title} is not in {root} (no prepared folder {cifar.name}/<version>, no {files}) "
+            f"{cifar.title} is not in {_shown(root)} (no prepared folder {cifar.name}/<version>, no {files}) "
             f"and was not downloaded: {error}"
         ) from error
     return archive, path
@@ -114,5 +114,7 @@ def _dataset(cifar: Cifar, source: str, arrays: Arrays) -> Dataset:
 
 def _shown(path: Path) -> str:
     """The path with ~ for the home folder."""
-    home = Path.home()
-    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except (RuntimeError, ValueError):  # there is no home folder, or the path is elsewhere
+        return str(path)

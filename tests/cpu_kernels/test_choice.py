@@ -17,6 +17,7 @@ from flax_resnet.cpu_kernels import build
 from flax_resnet.predict import runtime
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, initial_batch_stats, initial_params
+from recipe.files import cache_folder
 from recipe.normalisation import standardisation_table
 from tests.parity.helpers import describe
 
@@ -100,10 +101,12 @@ def test_a_compiler_that_fails_is_told_and_leaves_nothing(monkeypatch: pytest.Mo
     broken = tmp_path / "broken.cc"
     broken.write_text("int main( {\n")
     monkeypatch.setattr(build, "SOURCE", broken)
-    before = list(build.cache_folder().iterdir())
+    folder = cache_folder()
+    assert folder
+    before = list(folder.iterdir())
     with pytest.raises(build.Unavailable, match="error"):
         build.build()
-    assert list(build.cache_folder().iterdir()) == before
+    assert list(folder.iterdir()) == before
 
 
 def test_modules_that_follow_no_plan_still_see_the_array():

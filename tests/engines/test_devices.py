@@ -92,8 +92,9 @@ def test_a_run_of_four_devices_goes_on_with_one(tmp_path: Path):
 
 
 def test_a_batch_that_cannot_be_split_is_refused_in_one_line(tmp_path: Path):
-    done = train(tmp_path, 4, "--config.batch_size=130")
+    done = train(tmp_path / "run", 4, "--config.batch_size=130")
     assert done.returncode == 2
+    assert not (tmp_path / "run").exists()  # where the right batch size would meet the wrong one's config
     assert done.stderr.splitlines()[-1] == (
         "error: config.batch_size=130 can't be split evenly over 4 devices; choose a multiple of 4"
     )

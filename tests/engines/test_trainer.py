@@ -57,6 +57,29 @@ def interrupt_after(run: Run, step: int) -> None:
     trainer.train_steps = interrupted_steps  # type: ignore[method-assign]
 
 
+def diverge_at(run: Run, step: int) -> None:
+    """Let a run's weights become infinite behind a step."""
+    trainer, train_steps = run._trainer, run._trainer.train_steps
+
+    def diverging_steps(at_most: int) -> None:
+        train_steps(at_most)
+        if trainer.step == step:
+            spoil(trainer)
+
+    trainer.train_steps = diverging_steps  # type: ignore[method-assign]
+
+
+def spoil(trainer: Any) -> None:
+    """Make every parameter infinite."""
+    if isinstance(trainer, flax_resnet.Trainer):
+        params = jax.tree.map(lambda leaf: leaf * np.inf, trainer.state.params)
+        trainer.state = dataclasses.replace(trainer.state, params=params)
+    else:
+        with torch.no_grad():
+            for parameter in trainer.model.parameters():
+                parameter.mul_(np.inf)
+
+
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in records]
 
@@ -89,6 +112,21 @@ def test_an_interrupted_run_ends_bit_identically(
         records = [without_times(read_metrics(tmp_path / part)) for part in ("whole", name)]
         assert records[0] == records[1]
         assert [record["epoch"] for record in records[0]] == [1, 2]
+
+
+def test_a_run_stopped_before_its_last_evaluation_is_evaluated_once(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = make_run(engine, config, data, tmp_path)
+    interrupt_after(run, 8)
+    with pytest.raises(Interrupted):
+        run.train()
+    for lines in (1, 0):
+        capsys.readouterr()
+        evaluation = make_run(engine, config, data, tmp_path).train()
+        assert capsys.readouterr().out.count("Epoch 2/2: ") == lines
+        assert [record["epoch"] for record in read_metrics(tmp_path)] == [1, 2]
+        assert read_metrics(tmp_path)[-1]["test_loss"] == evaluation.loss
 
 
 def test_steps_per_dispatch_change_no_bit(engine: Any, config: Any, data: Dataset, tmp_path: Path):
@@ -281,9 +319,18 @@ def test_a_run_of_hours_says_so_after_20_steps(
 def test_a_diverged_run_says_so_and_keeps_its_checkpoint(
     engine: Any, config: Any, data: Dataset, tmp_path: Path
 ):
-    config.optimizer.lr = 1e20
-    with pytest.raises(UserError, match=r"not finite in epoch 1.*lower config\.optimizer\.lr"):
-        make_run(engine, config, data, tmp_path).train()
+    """Also where it is the last update of an epoch that does it, which no training loss sees."""
+    for step, part in ((5, "training"), (8, "test")):
+        workdir = tmp_path / part
+        run = make_run(engine, config, data, workdir)
+        diverge_at(run, step)
+        with pytest.raises(
+            UserError, match=rf"the {part} loss is not finite in epoch 2.*lower config\.optim"
+        ):
+            run.train()
+        run._trainer.wait_for_checkpoints()
+        assert final_state(engine, workdir)["progress"][0] == 4  # of the good first epoch
+        assert [record["epoch"] for record in read_metrics(workdir)] == [1]
 
 
 def test_a_batch_larger_than_the_data_is_refused(config: Any, data: Dataset):

@@ -182,5 +182,5 @@ def test_two_runs_are_not_mixed(config: Any, data: Dataset, tmp_path: Path, caps
 def test_a_run_that_saves_nothing_leaves_nothing(tmp_path: Path):
     """orbax's manager starts a thread, which fails aloud when the program ends with an error before it."""
     writer = flax_resnet.checkpoint.CheckpointWriter(tmp_path, {})
-    writer.close()
+    writer.wait()
     assert not list(tmp_path.iterdir())

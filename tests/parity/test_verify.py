@@ -169,22 +169,24 @@ def test_disagreements_are_allowed_only_between_near_ties(monkeypatch: pytest.Mo
     honest = evaluation.flax_resnet.predict.Predictor.logits
     allowed = next(iter(evaluation.check(case, images, labels, source))).findings[0].allowed
 
-    def swapped(gap: float) -> Any:
-        """Two best logits of every image, exchanged; the reference's are that far apart."""
+    def best_by(gap: float) -> Any:
+        """Logits of every image whose best is this much above, or below, the second."""
 
         def logits(self: Any, images: np.ndarray) -> np.ndarray:
             found = honest(self, images)
-            best = found.argmax(1)
-            found[np.arange(len(found)), best] -= gap
+            rows, order = np.arange(len(found)), found.argsort(1)
+            found[rows, order[:, -1]] = found[rows, order[:, -2]] + gap
             return found
 
         return logits
 
-    monkeypatch.setattr(evaluation.flax_resnet.predict.Predictor, "logits", swapped(100.0))
-    _, predictions, _ = evaluation.check(case, images, labels, source)
-    assert not predictions.passed
-    assert "near-ties" in predictions.cause
-    assert allowed < 1e-3
+    for gap in (1.9 * allowed, 2.1 * allowed):
+        monkeypatch.setattr(evaluation.torch_ref.predict.Predictor, "logits", best_by(gap))
+        monkeypatch.setattr(evaluation.flax_resnet.predict.Predictor, "logits", best_by(-gap))
+        _, predictions, _ = evaluation.check(case, images, labels, source)
+        assert len(predictions.findings) == 1 + len(images)
+        assert predictions.passed == (gap < 2 * allowed)
+        assert f"{gap:.2g} apart" in predictions.cause
 
 
 def test_a_checkpoint_of_either_framework_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
