@@ -73,7 +73,7 @@ def spoil(trainer: Any) -> None:
     """Make every parameter infinite."""
     if isinstance(trainer, flax_resnet.Trainer):
         params = jax.tree.map(lambda leaf: leaf * np.inf, trainer.state.params)
-        trainer.state = dataclasses.replace(trainer.state, params=params)
+        trainer.state = trainer.state._replace(params=params)
     else:
         with torch.no_grad():
             for parameter in trainer.model.parameters():

@@ -1,17 +1,14 @@
-"""Image files of every kind, and the pictures that a run draws."""
+"""Image files of every kind."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from recipe import images, plots
+from recipe import images
 from recipe.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -212,76 +209,6 @@ def test_find_searches_folders(tmp_path: Path):
     for name in ("none", "absent"):
         with pytest.raises(UserError, match=name):
             images.find([str(tmp_path / name)])
-
-
-def record(epoch: int, **changes: Any) -> dict[str, Any]:
-    values = {"train_loss": 1.0, "test_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}
-    return {"epoch": epoch, "lr": 0.1, **values, **changes}
-
-
-def draw_all(folder: Path) -> list[Path]:
-    """Every picture, from awkward input."""
-    records = [
-        record(1, test_loss=None),
-        record(2, train_loss=float("nan")),
-        record(3, test_loss=float("inf")),
-    ]
-    plots.curves(
-        records, folder / "curves.png", title="t", changes=[(1.5, "lr ×0.1"), (1.5, "24 px"), (9, "never")]
-    )
-    plots.curves([record(1)], folder / "curve.png", title="t")
-    plots.confusion(np.zeros((3, 3), int), ("a", "b", "c"), folder / "confusion.png", title="t")
-    plots.confusion(np.eye(100, dtype=int), [str(i) for i in range(100)], folder / "hundred.png", title="t")
-    pictures = RNG.integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
-    right = np.eye(3)[np.zeros(70, int)]
-    plots.mistakes(pictures, np.zeros(70, int), right, ("a", "b", "c"), folder / "none.png", title="t")
-    plots.predictions(list(pictures), ["long name " * 9] * 70, folder / "grid.png", title="t")
-    return list(folder.iterdir())
-
-
-def test_every_picture_is_a_picture(tmp_path: Path):
-    drawn = draw_all(tmp_path / "pictures")
-    assert len(drawn) == 6
-    for path in drawn:
-        with Image.open(path) as picture:
-            assert np.asarray(picture).std() > 0
-
-
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
-    """Catch the figures instead of writing them."""
-    caught: list[tuple[Any, str]] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path, title: caught.append((figure, title)))
-    return caught
-
-
-def test_changes_are_marked_where_they_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    caught = figures(monkeypatch)
-    records = [record(epoch) for epoch in range(1, 9)]
-    changes = [*[(i, "lr ×0.1") for i in (4, 6, 8, 12)], (4, "24 px"), (5, "32 px")]
-    plots.curves(records, tmp_path, title="t", changes=changes)
-    for axes in caught[0][0].axes:
-        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
-        assert lines == [4, 6, 5]
-        labels = [text.get_text() for text in axes.texts if "test" not in text.get_text()]
-        assert labels == ["lr ×0.1, 24 px", "lr ×0.1", "32 px"]
-
-
-def test_mistakes_are_the_most_confident_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    caught = figures(monkeypatch)
-    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
-    labels = np.array([0, 0, 0, 1])
-    plots.mistakes(
-        np.zeros((4, 8, 8, 3), np.uint8), labels, probabilities, "ab", tmp_path, title="t", count=2
-    )
-    figure, title = caught[0]
-    captions = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert captions == ["a →\nb 80%", "a →\nb 60%"]
-    assert "2 of 2 mistakes" in title
-
-
-def test_plots_load_matplotlib_only_to_draw():
-    program = "import sys, recipe.plots; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 @pytest.mark.parametrize(

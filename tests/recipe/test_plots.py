@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,25 @@ def record(epoch: int, value: float | None = 0.5) -> dict[str, Any]:
 
 def captions(figure: Figure) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.images]
+
+
+def test_plots_load_matplotlib_only_to_draw():
+    program = "import sys, recipe.plots; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_every_kind_of_picture_is_written(tmp_path: Path):
+    pictures, right = np.zeros((64, 8, 8, 3), np.uint8), np.eye(3)[np.zeros(64, int)]
+    folder = tmp_path / "pictures"
+    plots.curves([record(1), record(2, 0.4)], folder / "curves.png", title="t", changes=[(1.5, "lr ×0.1")])
+    plots.confusion(np.zeros((3, 3), int), ("a", "b", "c"), folder / "confusion.png", title="t")
+    plots.mistakes(pictures, np.ones(64, int), right, ("a", "b", "c"), folder / "mistakes.png", title="t")
+    plots.predictions(list(pictures), ["long name " * 9] * 64, folder / "grid.png", title="t")
+    drawn = list(folder.iterdir())
+    assert len(drawn) == 4
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert np.asarray(picture).std() > 0
 
 
 def test_a_failed_drawing_leaves_the_old_picture_and_nothing_else(
@@ -83,6 +104,16 @@ def test_curves_show_the_records(tmp_path: Path, drawn: DRAWN):
     for line, name in zip(lines, names, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [3, 4, 5])
         np.testing.assert_array_equal(line.get_ydata(), [row[name] for row in rows])
+
+
+def test_changes_are_marked_where_they_happened(tmp_path: Path, drawn: DRAWN):
+    changes = [*[(i, "lr ×0.1") for i in (4, 6, 8, 12)], (4, "24 px"), (5, "32 px")]
+    plots.curves([record(epoch) for epoch in range(1, 9)], tmp_path, title="t", changes=changes)
+    for axes in drawn[0][0].axes:
+        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+        assert lines == [4, 6, 5]
+        labels = [text.get_text() for text in axes.texts if "test" not in text.get_text()]
+        assert labels == ["lr ×0.1, 24 px", "lr ×0.1", "32 px"]
 
 
 def test_confusion_shows_every_count(tmp_path: Path, drawn: DRAWN):
