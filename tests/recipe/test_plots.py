@@ -41,15 +41,25 @@ def test_plots_load_matplotlib_only_to_draw():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_every_kind_of_picture_is_written(tmp_path: Path):
-    pictures, right = np.zeros((64, 8, 8, 3), np.uint8), np.eye(3)[np.zeros(64, int)]
+def test_every_picture_is_a_picture(tmp_path: Path):
+    """Also from awkward input."""
     folder = tmp_path / "pictures"
-    plots.curves([record(1), record(2, 0.4)], folder / "curves.png", title="t", changes=[(1.5, "lr ×0.1")])
+    records = [
+        record(1) | {"test_loss": None},
+        record(2) | {"train_loss": float("nan")},
+        record(3) | {"test_loss": float("inf")},
+    ]
+    changes = [(1.5, "lr ×0.1"), (1.5, "24 px"), (9, "never")]
+    plots.curves(records, folder / "curves.png", title="t", changes=changes)
+    plots.curves([record(1)], folder / "curve.png", title="t")
     plots.confusion(np.zeros((3, 3), int), ("a", "b", "c"), folder / "confusion.png", title="t")
-    plots.mistakes(pictures, np.ones(64, int), right, ("a", "b", "c"), folder / "mistakes.png", title="t")
-    plots.predictions(list(pictures), ["long name " * 9] * 64, folder / "grid.png", title="t")
+    plots.confusion(np.eye(100, dtype=int), [str(i) for i in range(100)], folder / "hundred.png", title="t")
+    pictures = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
+    right = np.eye(3)[np.zeros(70, int)]
+    plots.mistakes(pictures, np.zeros(70, int), right, ("a", "b", "c"), folder / "none.png", title="t")
+    plots.predictions(list(pictures), ["long name " * 9] * 70, folder / "grid.png", title="t")
     drawn = list(folder.iterdir())
-    assert len(drawn) == 4
+    assert len(drawn) == 6
     for path in drawn:
         with Image.open(path) as picture:
             assert np.asarray(picture).std() > 0
@@ -147,6 +157,15 @@ def test_mistakes_shows_only_errors_the_most_confident_first(tmp_path: Path, dra
         for i in wrong[:10]
     ]
     assert f"10 of {len(wrong)} mistakes" in title
+
+
+def test_no_more_mistakes_are_shown_than_there_are(tmp_path: Path, drawn: DRAWN):
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    labels = np.array([0, 0, 0, 1])
+    plots.mistakes(np.stack([PICTURE] * 4), labels, probabilities, "ab", tmp_path, title="t", count=2)
+    figure, title = drawn[0]
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["a →\nb 80%", "a →\nb 60%"]
+    assert "2 of 2 mistakes" in title
 
 
 def test_predictions_says_how_many_are_not_shown(tmp_path: Path, drawn: DRAWN):
