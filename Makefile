@@ -47,8 +47,8 @@ alarms: setup
 AOT := .venv-aot
 
 aot: $(AOT)/.installed
-	$(AOT)/bin/python -m parity.aot
-	$(AOT)/bin/python -m pytest tests/parity/test_aot.py
+	$(AOT)/bin/python -m tools.aot
+	$(AOT)/bin/python -m pytest tests/tools/test_aot.py
 
 $(AOT)/.installed: requirements-aot.txt requirements.txt scripts/find_python.sh
 	rm -rf $(AOT)

@@ -17,8 +17,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import r18
-from recipe.errors import DatasetUnavailable, UserError, choice, nearest
-from recipe.memory import keep_freed_memory
+from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
+from recipe.system.memory import keep_freed_memory
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "r18.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :variant if any.")
@@ -54,7 +54,9 @@ def run(arguments: list[str], config: Any) -> int:
     if arguments and mode != "predict":
         raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
 
-    from recipe import commands, files, settings  # after the flags, so that a wrong one is told at once
+    from recipe import commands  # after the flags, so that a wrong one is told at once
+    from recipe.system import files
+    from recipe.training import settings
 
     settings.check(config)
     if mode in ("train", "eval"):
@@ -133,7 +135,7 @@ def parse() -> list[str]:
 
 def unknown_field() -> UserError:
     """The error that names the nearest valid field."""
-    from recipe.settings import fields
+    from recipe.training.settings import fields
 
     names = [argument.partition("=")[0].partition("config.") for argument in sys.argv]
     sys.argv = [argument for argument, name in zip(sys.argv, names, strict=True) if not name[1]]

@@ -13,9 +13,9 @@ import orbax.checkpoint as ocp
 
 from flax_resnet.naming import dotted, leaves
 from flax_resnet.quiet_orbax import one_error_only
-from recipe import integrity
-from recipe.checkpoints import FOLDER, unreadable
-from recipe.errors import UserError
+from recipe.system import integrity
+from recipe.system.errors import UserError
+from recipe.training.checkpoints import FOLDER, unreadable
 
 Tree = dict[str, Any]
 SUFFIX = ""  # a checkpoint is a folder

@@ -6,7 +6,7 @@ import os
 
 import jax
 
-from recipe.files import cache_folder
+from recipe.system.files import cache_folder
 
 
 def keep_programs() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from recipe.errors import UserError
+from recipe.system.errors import UserError
 
 
 class DataMesh:

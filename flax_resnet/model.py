@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from flax_resnet.activations import relu
-from flax_resnet.batch_norm import BatchNorm
 from flax_resnet.cpu_kernels.layers import CONV, Normalised
+from flax_resnet.nn.activations import relu
+from flax_resnet.nn.batch_norm import BatchNorm
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
 # PyTorch's default for weights, uniform in ±1/√fan_in. A training run draws all of them in

@@ -16,10 +16,10 @@ from flax_resnet.cpu_kernels import choose
 from flax_resnet.devices import DataMesh
 from flax_resnet.steps import make_eval_step
 from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
-from recipe import checkpoints
 from recipe.architectures import ModelDescription
-from recipe.errors import UserError
 from recipe.normalisation import standardisation_table
+from recipe.system.errors import UserError
+from recipe.training import checkpoints
 
 
 def set_up(precision: str) -> None:
@@ -61,7 +61,7 @@ def batched(
 
 
 class Predictor:
-    """A network with fixed weights; see recipe.engine.LoadedPredictor."""
+    """A network with fixed weights; see recipe.training.engine.LoadedPredictor."""
 
     def __init__(
         self,

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from flax_resnet.capture import record_calls
 from flax_resnet.model import ResNet
-from flax_resnet.taps import record_calls
 from recipe.architectures import ModelDescription
-from recipe.layer_table import LayerRow
+from recipe.output.layer_table import LayerRow
 
 NAMES = {"Conv": "Conv2d", "BatchNorm": "BatchNorm2d"}  # as PyTorch calls them
 

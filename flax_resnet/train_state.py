@@ -13,8 +13,9 @@ from jax.typing import DTypeLike
 from flax_resnet.cpu_kernels import choose
 from flax_resnet.model import ResNet
 from flax_resnet.naming import dotted, leaves, nest, to_flax_layout, torch_key, torch_shape
-from recipe import bijection, initial_weights
+from recipe import initial_weights
 from recipe.architectures import ModelDescription
+from recipe.system import matching as bijection
 
 Tree = dict[Any, Any]  # nested dicts of arrays, keyed as the model's attributes
 

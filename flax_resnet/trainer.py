@@ -1,4 +1,4 @@
-"""The JAX side of the training loop in recipe/run.py."""
+"""The JAX side of the training loop in recipe/training/loop.py."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table, runtime, set_up
 from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
 from flax_resnet.train_state import TrainState, abstract_model, from_saved, initial_state, to_saved
-from recipe import checkpoints
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.engine import Sums
 from recipe.plan import EpochPlan
 from recipe.resize import bilinear
 from recipe.schedule import Schedule
+from recipe.training import checkpoints
+from recipe.training.engine import Sums
 
 DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
 STEPS_PER_DISPATCH = 10  # on accelerators, which idle while a host dispatches; it divides 390 and 100 steps
 
 
 class Trainer:
-    """A network in training; see recipe.engine.Trainer."""
+    """A network in training; see recipe.training.engine.Trainer."""
 
     def __init__(
         self, config: Any, description: ModelDescription, schedule: Schedule, data: Dataset, workdir: Path

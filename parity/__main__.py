@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from parity.speed import command as speed_command
-from recipe import files
+from parity.speed import cli as speed_command
 from recipe.architectures import ARCHITECTURES
-from recipe.checkpoints import FOLDER
-from recipe.errors import UserError
+from recipe.system import files
+from recipe.system.errors import UserError
+from recipe.training.checkpoints import FOLDER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +138,7 @@ def planted_mutants(path: Path) -> list[dict[str, Any]]:
 
 def run_convert(options: argparse.Namespace) -> int:
     """`convert`: one checkpoint, or a workdir's latest and best."""
-    from parity.convert import convert, convert_run
+    from parity.convert.convert import convert, convert_run
 
     settings = {"force": options.force, "check": not options.no_check}
     if (options.source / FOLDER).is_dir():
@@ -171,7 +171,7 @@ def run_convert(options: argparse.Namespace) -> int:
 
 def run_inspect(options: argparse.Namespace) -> int:
     """`inspect`."""
-    from parity.inspection import inspect
+    from parity.convert.inspect import inspect
 
     print(inspect(options.path, options.layout, options.weights))
     return 0
@@ -179,7 +179,9 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def run_verify(options: argparse.Namespace) -> int:
     """`verify`: 0 only if every check of every network passed."""
-    from parity import report_html, report_json, verify
+    from parity.verify import run as verify
+    from parity.verify.report import html as report_html
+    from parity.verify.report import json as report_json
 
     levels = verify.level_range(options.levels)
     settings = {name: getattr(options, name) for name in ("seed", "quick", "cpu_kernels")}
@@ -212,7 +214,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def run_mutants(options: argparse.Namespace) -> int:
     """`mutants`: 0 only if every one was caught, where and as what it should be."""
-    from parity import planting
+    from parity.mutants import run as planting
 
     if not options.jobs:
         raise UserError("--jobs must be at least 1")

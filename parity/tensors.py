@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe.errors import UserError
+from recipe.system.errors import UserError
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from recipe.errors import UserError, choice
+from recipe.system.errors import UserError, choice
 
 
 class Architecture(NamedTuple):

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from recipe import data as datasets
-from recipe import files, images, layer_table, metrics, plots, settings, tables
 from recipe.architectures import ModelDescription
-from recipe.data import Dataset
-from recipe.engine import Engine, Trainer
-from recipe.errors import UserError, choice
-from recipe.run import Interrupted, Run, write_pictures
+from recipe.data import Dataset, images
+from recipe.output import layer_table, plots, tables
 from recipe.schedule import Schedule
+from recipe.system import files
+from recipe.system.errors import UserError, choice
+from recipe.training import metrics, settings
+from recipe.training.engine import Engine, Trainer
+from recipe.training.loop import Interrupted, Run, write_pictures
 
 OUTPUTS = ("table", "json", "csv")
 TOP = 5

@@ -16,10 +16,10 @@ import pytest
 
 from configs import r18
 from flax_resnet.cpu_kernels import build
-from recipe import settings
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.schedule import Schedule
+from recipe.training import settings
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ COMMANDS = sorted(
 CHECK = """
 import sys
 import main
-from recipe import settings
+from recipe.training import settings
 arguments = main.parse()
 settings.check(main.CONFIG.value)
 assert main.MODE.value == "predict" or not arguments, arguments

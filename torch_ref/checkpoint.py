@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe import integrity
-from recipe.checkpoints import FOLDER, step_of, unreadable
-from recipe.errors import UserError
-from recipe.files import atomic_path
+from recipe.system import integrity
+from recipe.system.errors import UserError
+from recipe.system.files import atomic_path
+from recipe.training.checkpoints import FOLDER, step_of, unreadable
 
 SUFFIX = ".pt"  # a checkpoint is a file
 # Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
@@ -138,7 +138,7 @@ def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:
 
 
 def digest(tensor: Tensor) -> str:
-    """The SHA-256 of a tensor on the CPU; see recipe.integrity."""
+    """The SHA-256 of a tensor on the CPU; see recipe.system.integrity."""
     data = tensor.reshape(-1).contiguous().view(torch.uint8).numpy()
     return integrity.digest(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), data)
 

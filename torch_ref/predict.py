@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe import checkpoints
 from recipe.architectures import ModelDescription
-from recipe.errors import UserError
 from recipe.normalisation import standardisation_table
+from recipe.system.errors import UserError
+from recipe.training import checkpoints
 from torch_ref.checkpoint import SUFFIX, read
 from torch_ref.model import ResNet
 from torch_ref.steps import make_eval_step
@@ -47,7 +47,7 @@ def batched(eval_batch: Callable[[Tensor], Tensor], images: np.ndarray, batch_si
 
 
 class Predictor:
-    """A network with fixed weights; see recipe.engine.LoadedPredictor."""
+    """A network with fixed weights; see recipe.training.engine.LoadedPredictor."""
 
     def __init__(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from recipe.architectures import ModelDescription
-from recipe.layer_table import LayerRow
+from recipe.output.layer_table import LayerRow
+from torch_ref.capture import record_calls
 from torch_ref.model import ResNet
-from torch_ref.taps import record_calls
 
 
 def layer_rows(description: ModelDescription) -> list[LayerRow]:

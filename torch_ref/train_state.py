@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recipe import bijection, initial_weights
+from recipe import initial_weights
 from recipe.architectures import ModelDescription
+from recipe.system import matching as bijection
 from torch_ref.model import ResNet
 
 # config.precision → what parameters and statistics are kept in; bf16 computes under autocast

@@ -1,4 +1,4 @@
-"""The PyTorch side of the training loop in recipe/run.py."""
+"""The PyTorch side of the training loop in recipe/training/loop.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe import checkpoints
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.engine import Sums
 from recipe.plan import EpochPlan
 from recipe.resize import bilinear
 from recipe.schedule import Schedule
+from recipe.training import checkpoints
+from recipe.training.engine import Sums
 from torch_ref.checkpoint import SUFFIX, CheckpointWriter, read
 from torch_ref.optimizer import make_optimizer, make_schedule
 from torch_ref.predict import batched, device_table, runtime, set_up
@@ -28,7 +28,7 @@ DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at 
 
 
 class Trainer:
-    """A network in training; see recipe.engine.Trainer."""
+    """A network in training; see recipe.training.engine.Trainer."""
 
     def __init__(
         self, config: Any, description: ModelDescription, schedule: Schedule, data: Dataset, workdir: Path

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jax
 
-from recipe.files import cache_folder
+from recipe.system.files import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.cc")
 TARGETS = (

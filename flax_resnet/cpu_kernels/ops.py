@@ -29,7 +29,7 @@ def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Way:
     """The fastest way to compute a convolution and its gradients; see `conv`.
 
     The limits come from measurements of 3×3 convolutions (docs/results/speed.md,
-    `python -m parity.speed.ways`).
+    `python -m tools.convolution_algorithms`).
     """
     if _suits_amx(x, kernel):
         return "amx"

@@ -15,5 +15,5 @@ report_*    the same as a table, as Markdown, as a picture
 compare     all of it, one comparison after the other
 layers      `--layers`: every convolution and batch norm alone
 geometry    their sizes
-ways        `python -m parity.speed.ways`: oneDNN, Winograd or AMX, by shape
+ways        `python -m tools.convolution_algorithms`: oneDNN, Winograd or AMX, by shape
 """

@@ -17,12 +17,12 @@ from typing import Any
 from parity.speed import contenders
 from parity.speed.figures import spread
 from parity.speed.jobs import MEASURES, PRECISIONS, Contender, Job
-from parity.speed.results import Comparison, Report, Timing
+from parity.speed.measurements import Comparison, Report, Timing
 from parity.speed.rounds import HOPELESS, hopeless, steps_of_a_turn, take_turns
 from parity.speed.verdict import Verdict, check
 from parity.speed.worker import Worker
 from recipe.architectures import ARCHITECTURES
-from recipe.errors import UserError, choice
+from recipe.system.errors import UserError, choice
 
 TRIALS = 2  # before the rounds; they decide how many steps a turn has, and who gets one
 WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides about a processor's peak

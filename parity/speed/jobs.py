@@ -8,7 +8,7 @@ from typing import Any
 MEASURES = {
     "train": "train step",  # forward, backward, SGD, on one device-resident batch of floats
     "eval": "evaluation step",  # standardise device-resident uint8 images, forward
-    "loop": "training loop",  # recipe.run.Run over epochs: plan, crop, flip, step, sums, progress
+    "loop": "training loop",  # recipe.training.loop.Run over epochs: plan, crop, flip, step, sums, progress
 }
 PRECISIONS = ("f32", "bf16")
 COPY = 2**28  # bytes that are copied to measure the memory's speed

@@ -112,7 +112,7 @@ def _table(job: Job, peak: float, environment: dict[str, str], options: Options,
 
 
 def _layers(job: Job) -> tuple[Layer, ...]:
-    from parity.speed.geometry import layers  # with PyTorch, in a process of its own
+    from parity.speed.programs.geometry import layers  # with PyTorch, in a process of its own
 
     return layers(job)
 

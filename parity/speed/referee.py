@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from parity import budget
-from parity.sides import TorchSide
+from parity.arrays import Arrays
+from parity.budgets import reference as budget
+from parity.engines import TorchSide
 from parity.speed.jobs import Job
-from parity.speed.problem import Problem
+from parity.speed.programs.problem import Problem
 from parity.speed.verdict import Verdict
 from parity.tensors import to_numpy
-from parity.trees import Arrays
 from recipe.architectures import ModelDescription
 from torch_ref.augment import make_batch, standardise
 from torch_ref.predict import device_table

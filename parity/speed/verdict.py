@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity import budget
-from recipe.errors import UserError
+from parity.budgets import reference as budget
+from recipe.system.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from parity.speed.jobs import Job
-from recipe.errors import UserError
-from recipe.memory import keep_freed_memory
+from recipe.system.errors import UserError
+from recipe.system.memory import keep_freed_memory
 
-PROGRAMS = {"torch": "parity.speed.torch_programs", "jax": "parity.speed.jax_programs"}
+PROGRAMS = {"torch": "parity.speed.programs.torch_steps", "jax": "parity.speed.programs.jax_steps"}
 # Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 

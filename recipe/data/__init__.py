@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from recipe.data import cifar, digits, folder
+from recipe.data import digits, folder
+from recipe.data.cifar import find as cifar
+from recipe.data.cifar.facts import CIFAR
 from recipe.data.dataset import Dataset
-from recipe.data.facts import CIFAR
-from recipe.errors import UserError, choice
+from recipe.system.errors import UserError, choice
 
 __all__ = ["NAMES", "Dataset", "classes", "how_to_get", "load"]
 

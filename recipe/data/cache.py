@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recipe.data.dataset import Arrays
-from recipe.files import atomic_path, cache_folder
+from recipe.system.files import atomic_path, cache_folder
 
 _FORMAT = 1  # raise it when the same source has to give other arrays, or is stored in another way
 _logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import hashlib
 
 import numpy as np
 
-from recipe.errors import UserError
+from recipe.system.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recipe import images
+from recipe.data import images
 from recipe.data.cache import cached
 from recipe.data.dataset import Arrays, Dataset
-from recipe.errors import UserError
-from recipe.files import expanded
 from recipe.normalisation import statistics
+from recipe.system.errors import UserError
+from recipe.system.files import expanded
 
 SIZE = 32  # pixels
 LAYOUT = "DIR/train/<class>/*.png and DIR/test/<class>/*.png (or .jpg, …)"

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flax_resnet.batch_norm import BatchNorm
+from flax_resnet.capture import record_calls
 from flax_resnet.model import ResNet
-from flax_resnet.taps import record_calls
+from flax_resnet.nn.batch_norm import BatchNorm
 from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
 
 

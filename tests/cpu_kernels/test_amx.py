@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from flax_resnet.cpu_kernels import build, ops
-from parity.budget import gamma
+from parity.budgets.reference import gamma
 from tests.cpu_kernels.test_ops import check, draw, reference_conv
 
 ROOT = Path(__file__).parent.parent.parent

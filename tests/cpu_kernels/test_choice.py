@@ -17,8 +17,8 @@ from flax_resnet.cpu_kernels import build
 from flax_resnet.predict import runtime
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, initial_batch_stats, initial_params
-from recipe.files import cache_folder
 from recipe.normalisation import standardisation_table
+from recipe.system.files import cache_folder
 from tests.parity.helpers import describe
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from flax_resnet.cpu_kernels import ops
-from parity.budget import gamma
+from parity.budgets.reference import gamma
 from tests.cpu_kernels import shapes
 
 CONVS, NORMS = shapes.everything()

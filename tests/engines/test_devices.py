@@ -12,8 +12,8 @@ import pytest
 
 from flax_resnet.checkpoint import read
 from flax_resnet.naming import dotted, leaves
-from recipe import checkpoints
-from recipe.run_log import read_metrics
+from recipe.training import checkpoints
+from recipe.training.log import read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = [

@@ -12,14 +12,14 @@ import pytest
 import torch
 from flax import nnx
 
-from flax_resnet.batch_norm import BatchNorm
 from flax_resnet.model import ResNet as FlaxResNet
 from flax_resnet.naming import leaves, to_torch_layout, torch_key, torch_shape
+from flax_resnet.nn.batch_norm import BatchNorm
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, fit, initial_batch_stats, initial_params
-from recipe import layer_table
 from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
-from recipe.errors import UserError
+from recipe.output import layer_table
+from recipe.system.errors import UserError
 from torch_ref.model import ResNet as TorchResNet
 from torch_ref.steps import cross_entropy
 from torch_ref.train_state import set_initial_params

@@ -19,13 +19,13 @@ import flax_resnet.checkpoint
 import torch_ref
 import torch_ref.checkpoint
 from flax_resnet.naming import leaves, to_torch_layout, torch_key
-from recipe import checkpoints, settings
 from recipe.data import Dataset
-from recipe.errors import UserError
-from recipe.metrics import evaluate
 from recipe.plan import make_plan
-from recipe.run import Interrupted, Run
-from recipe.run_log import read_metrics
+from recipe.system.errors import UserError
+from recipe.training import checkpoints, settings
+from recipe.training.log import read_metrics
+from recipe.training.loop import Interrupted, Run
+from recipe.training.metrics import evaluate
 from tests.conftest import describe, make_trainer
 
 CHECKPOINT = {"flax_resnet": flax_resnet.checkpoint, "torch_ref": torch_ref.checkpoint}

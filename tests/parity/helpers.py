@@ -10,11 +10,11 @@ import numpy as np
 from torch import nn
 
 from configs import r18
-from parity import verify
-from parity.checkpoint import Checkpoint, write
-from parity.layouts import OURS, Layout
-from parity.state_dicts import wanted_shapes
-from parity.trees import is_param
+from parity.arrays import is_param
+from parity.convert.files import Checkpoint, write
+from parity.convert.layouts import OURS, Layout
+from parity.convert.state_dicts import wanted_shapes
+from parity.verify import run as verify
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from torch_ref.train_state import COUNTER
 

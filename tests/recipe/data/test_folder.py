@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import recipe.data
-from recipe import images
-from recipe.errors import UserError
+from recipe.data import images
+from recipe.system.errors import UserError
 
 # file → size (width, height), grey value
 PICTURES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recipe.data
-from recipe.errors import UserError
+from recipe.system.errors import UserError
 
 
 def test_every_training_image_is_either_trained_on_or_held_out():

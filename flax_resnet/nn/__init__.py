@@ -1,0 +1,1 @@
+"""The layers that PyTorch brings and Flax has not, or not with PyTorch's semantics."""

@@ -1,0 +1,1 @@
+"""Checkpoints: what they are, and their way from one framework to the other."""

@@ -1,0 +1,228 @@
+"""`python -m parity convert`: read, write to a temporary place, prove, rename."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import flax_resnet.checkpoint
+import torch_ref.checkpoint
+from parity.budgets import reference as budget
+from parity.convert.files import SUFFIXES, Checkpoint, read, write
+from parity.convert.layouts import OURS, Layout, named
+from parity.engines import FlaxSide, TorchSide
+from recipe.architectures import ModelDescription
+from recipe.normalisation import standardisation_table
+from recipe.system.errors import UserError, choice
+from recipe.system.files import atomic_folder, atomic_path
+from recipe.training import checkpoints
+
+FORMS = ("jax", "torch", "safetensors")
+PROOF_IMAGES = 8
+PRECISIONS = {"f64": "float64", "f32": "float32"}
+
+
+class Target(NamedTuple):
+    """What to write."""
+
+    form: str  # one of FORMS
+    layout: Layout
+
+
+class Proof(NamedTuple):
+    """The largest differences between the logits of both frameworks, and what is allowed."""
+
+    differences: dict[str, float]  # by precision
+    allowed: dict[str, float]
+    largest: float  # logit
+
+    @property
+    def passed(self) -> bool:
+        """Whether the networks agree; NaN does not."""
+        return all(self.differences[precision] <= self.allowed[precision] for precision in PRECISIONS)
+
+
+def convert(
+    source: Path,
+    destination: Path,
+    *,
+    layout: str | None = None,
+    to: str | None = None,
+    weights: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
+    check: bool = True,
+) -> None:
+    """Convert one checkpoint, and say what moved and how it was proven.
+
+    Args:
+      source: a checkpoint in any form.
+      destination: a free path, unless `force`.
+      layout: the source's layout; None recognises it.
+      to: "FORM" or "FORM:LAYOUT"; None takes the form from the destination's suffix (without one it is
+        "jax", unless the source is), with this project's names.
+      weights: the wrapper to take in a file that has several.
+      changes: fields of the model description to set instead of the layout's usual ones.
+      force: whether an existing checkpoint may be replaced.
+      check: whether to run both networks.
+
+    Raises:
+      UserError: for wrong input, or if the proof fails; the destination is as it was before.
+    """
+    checkpoint = described_anew(read(source, layout, weights), changes or {})
+    target = find_target(to, destination, checkpoint)
+    check_destination(destination, target.form, force)
+    print(f"{source}: {summary(checkpoint)}")
+    atomic = atomic_folder if target.form == "jax" else atomic_path
+    try:
+        with atomic(destination) as temporary:
+            lost = [*checkpoint.lost, *write(temporary, checkpoint, target.form, target.layout)]
+            written = read(temporary, None if target.layout is OURS else target.layout.name)
+            compare(checkpoint, written)
+            if check:
+                report(prove(checkpoint, written))
+    except OSError as error:
+        raise UserError(f"can't write {destination}: {error.strerror or error}") from error
+    names = "" if target.layout is OURS else f", in the layout {target.layout.name}"
+    print(f"{destination}: written as a {target.form} checkpoint{names}; read back, every byte is the same")
+    if lost:
+        print(f"Not moved, since {target.form} files{names} can't hold it: {', '.join(lost)}")
+
+
+def convert_run(source: Path, destination: Path, **options: Any) -> None:
+    """Convert a workdir's latest and best checkpoint, so that the other engine can go on in `destination`.
+
+    `destination` may be the same workdir, else a new one. The run's config and metrics go along.
+    """
+    if destination.suffix in SUFFIXES:
+        raise UserError(f"{source} is a workdir: DST must be one as well, not a {destination.suffix} file")
+    if (destination / checkpoints.FOLDER).exists() and not destination.samefile(source):
+        raise UserError(f"{destination} holds a run already; choose a new workdir")
+    pairs = []
+    for kind in (checkpoints.BEST, checkpoints.LATEST):
+        folder = Path(checkpoints.FOLDER) / kind
+        found = checkpoints.newest(source / folder, flax_resnet.checkpoint.SUFFIX)
+        if found:
+            suffix = flax_resnet.checkpoint.SUFFIX if found.suffix else torch_ref.checkpoint.SUFFIX
+            pairs.append((found, destination / folder / f"{found.stem}{suffix}"))
+    if not pairs:
+        raise UserError(f"no checkpoint in {source}: the run in it has not saved one yet")
+    for found, target in pairs:
+        if options["force"] or not target.exists():  # the best may have come from the other engine
+            convert(found, target, **options)
+    for name in ("config.json", "metrics.jsonl"):
+        if (source / name).exists() and not (destination / name).exists():
+            with atomic_path(destination / name) as temporary:
+                shutil.copyfile(source / name, temporary)
+    engine = "torch" if pairs[-1][1].suffix else "jax"
+    print(f"Go on with: python main.py … --config.engine={engine} --workdir={shlex.quote(str(destination))}")
+
+
+def described_anew(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
+    """Set fields of the description that a foreign file does not tell."""
+    if not changes:
+        return checkpoint
+    model = {**checkpoint.record["model"], **changes}
+    description = ModelDescription.from_json(json.dumps(model))
+    if description.num_classes != checkpoint.description.num_classes:
+        raise UserError(
+            f"--class-names has {description.num_classes} names, the network "
+            f"{checkpoint.description.num_classes} classes"
+        )
+    return dataclasses.replace(checkpoint, record={**checkpoint.record, "model": model})
+
+
+def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Target:
+    """Form and layout to write, from `to`, the destination's suffix, or the source's form."""
+    by_suffix = SUFFIXES.get(destination.suffix)
+    if to:
+        form, _, layout = to.partition(":")
+        choice("form (--to)", form, FORMS)
+        if (by_suffix or "jax") != form:
+            ending = {"jax": "no suffix", "torch": ".pt", "safetensors": ".safetensors"}[form]
+            raise UserError(f"{destination} does not look like a {form} checkpoint: give it {ending}")
+        if form == "jax" and layout not in ("", OURS.name):
+            raise UserError(f"layouts are for PyTorch's names: a JAX checkpoint has no layout {layout}")
+        return Target(form, named(layout or OURS.name))
+    if by_suffix is None and checkpoint.form == "jax":
+        raise UserError(f"{destination} needs a suffix: .pt for PyTorch's form, or .safetensors")
+    return Target(by_suffix or "jax", OURS)
+
+
+def check_destination(path: Path, form: str, force: bool) -> None:
+    """Raise a `UserError` if something is in the way that may not be replaced."""
+    if not path.exists():
+        return
+    if path.is_dir() != (form == "jax"):
+        raise UserError(f"{path} is a {'folder' if path.is_dir() else 'file'}; choose another destination")
+    if path.is_dir() and not (path / "_CHECKPOINT_METADATA").exists():
+        raise UserError(f"{path} is a folder but no checkpoint; it is never replaced")
+    if not force:
+        raise UserError(f"{path} exists; choose another destination, or replace it with --force")
+
+
+def compare(ours: Checkpoint, theirs: Checkpoint) -> None:
+    """Check that what was read back has the bytes that were to be written."""
+    for group in ("model", "momentum"):
+        a, b = getattr(ours, group), getattr(theirs, group)
+        if b is None:  # this form holds no momentum
+            continue
+        same = a.keys() == b.keys() and all(
+            a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() for name in a
+        )
+        if not same:
+            raise UserError("what was read back is not what was written: nothing was kept")
+
+
+def prove(source: Checkpoint, written: Checkpoint) -> Proof:
+    """Run the Flax and the PyTorch network on random images, each from the file of its own framework."""
+    jax.config.update("jax_enable_x64", True)
+    description = source.description
+    in_flax, in_torch = (written, source) if written.form == "jax" else (source, written)
+    ours = {p: FlaxSide(description, in_flax.model, p) for p in PRECISIONS}
+    theirs = {p: TorchSide(description, in_torch.model, p) for p in PRECISIONS}
+    rng = np.random.default_rng(0)
+    size = description.image_size
+    pixels = rng.integers(0, 256, (PROOF_IMAGES, size, size, 3))
+    images = standardisation_table(description.mean, description.std)[pixels, np.arange(3)]
+
+    logits = {p: side.logits(images) for p, side in theirs.items()}
+    errors = budget.reference_errors(lambda x, p: {"logits": theirs[p].logits(x)}, images, "f32")
+    return Proof(
+        differences={p: budget.distance(side.logits(images), logits[p], p) for p, side in ours.items()},
+        allowed={p: budget.scaled(errors, p)["logits"] for p in PRECISIONS},
+        largest=float(np.abs(logits["f64"]).max()),
+    )
+
+
+def report(proof: Proof) -> None:
+    """Print a proof; a `UserError` if it fails."""
+    numbers = ", ".join(
+        f"{proof.differences[p]:.2g} in {name} (allowed {proof.allowed[p]:.2g})"
+        for p, name in PRECISIONS.items()
+    )
+    line = (
+        f"Logits of {PROOF_IMAGES} random images, up to {proof.largest:.3g}; JAX against PyTorch, largest "
+        f"difference: {numbers}"
+    )
+    if not proof.passed:
+        raise UserError(f"the two networks disagree. {line}. Nothing was kept")
+    print(line)
+
+
+def summary(checkpoint: Checkpoint) -> str:
+    """What a checkpoint is, in one line."""
+    d = checkpoint.description
+    run = "weights only" if checkpoint.step is None else f"a run at step {checkpoint.step}"
+    return (
+        f"{d.arch}, {d.stem} stem, width {d.width}, {d.num_classes} classes of {d.dataset}; {run}; "
+        f"layout {checkpoint.layout.name}; mean {d.mean}, std {d.std}"
+    )

@@ -1,0 +1,237 @@
+"""Any checkpoint, whatever its form, as names and arrays; and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from torch import Tensor
+
+import flax_resnet.checkpoint
+import torch_ref.checkpoint
+from parity.arrays import Arrays, is_param, join, params_tree, split, torch_arrays
+from parity.convert.layouts import OURS, Layout, check_export, named
+from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
+from parity.convert.wrappers import open_safetensors, unwrap, wrap
+from parity.tensors import to_numpy, to_tensor
+from recipe.architectures import ModelDescription
+from recipe.system import integrity
+from recipe.system import matching as bijection
+from recipe.system.errors import UserError
+from recipe.system.files import atomic_path
+from recipe.training.checkpoints import described, progressed
+from torch_ref.checkpoint import digest
+from torch_ref.train_state import COUNTER
+
+SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "safetensors"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A network's tensors and all that is known about them."""
+
+    record: dict[str, Any]  # see recipe.training.checkpoints; "source" is what a foreign file's wrapping was
+    model: Arrays  # this project's PyTorch state dict: parameters, statistics, and counters if any
+    momentum: Arrays | None  # by parameter; None where there is no run, {} before PyTorch's first step
+    form: str  # jax | torch | safetensors
+    layout: Layout
+    lost: tuple[str, ...] = ()  # what the file holds beyond this
+    sealed: bool = True  # whether it carries a SHA-256 per tensor
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the network is."""
+        return described(self.record, Path("the checkpoint"))
+
+    @property
+    def step(self) -> int | None:
+        """Steps done, where there is a run."""
+        return self.record["progress"]["step"] if "progress" in self.record else None
+
+
+def read(path: Path, layout: str | None = None, weights: str | None = None) -> Checkpoint:
+    """Read a checkpoint of this project or another one.
+
+    Args:
+      path: an orbax folder, a PyTorch file or a safetensors file.
+      layout: a name in `parity.convert.layouts`, or None to recognise it.
+      weights: which wrapper to take in a file that has several, such as "state_dict_ema".
+
+    Raises:
+      UserError: if it is damaged, unknown, ambiguous, or not a bijection onto its network's tensors.
+    """
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: there is no such file or folder")
+    try:
+        if path.is_dir():
+            found = _from_jax(path, layout)
+        elif SUFFIXES.get(path.suffix) == "safetensors":
+            found = _from_safetensors(path, layout)
+        else:
+            found = _from_torch(path, layout, weights)
+        check_values(found)
+        if weights and weights != found.record.get("source", {}).get("wrapper"):
+            raise UserError(f"it holds one set of weights, not under {weights}: leave out --weights")
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
+    return found
+
+
+def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list[str]:
+    """Write a checkpoint to a path that is free, and return the names of what the form can't hold.
+
+    Raises:
+      UserError: if the layout's project would compute another function from the tensors.
+    """
+    check_export(layout, checkpoint.description)
+    if form == "jax":
+        _to_jax(path, checkpoint)
+        return []
+    tensors = {name: to_tensor(array) for name, array in in_order(checkpoint).items()}
+    run = [] if checkpoint.step is None else ["momentum", "step", "epoch position"]
+    weights_record = {name: value for name, value in checkpoint.record.items() if name != "progress"}
+    if layout is not OURS:
+        source = checkpoint.record.get("source", {})
+        same = source if source.get("layout") == layout.name and source.get("form") == form else {}
+        theirs = {layout.theirs(name): tensor for name, tensor in tensors.items()}
+        if form == "safetensors":
+            _save_safetensors(path, theirs, same.get("fields", {"format": "pt"}))
+        else:
+            wrapping = (same.get("wrapper", ""), same.get("prefix", ""), same.get("fields", {}))
+            torch_ref.checkpoint.save(path, wrap(theirs, *wrapping))
+        return [*run, *([] if same else ["description"])]
+    if form == "safetensors":
+        digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
+        sealed = json.dumps(integrity.seal(weights_record, digests))
+        _save_safetensors(path, tensors, {"format": "pt", "record": sealed})
+        return run
+    tree = {"model": tensors}
+    if checkpoint.momentum is not None:
+        tree["momentum"] = {name: to_tensor(array) for name, array in checkpoint.momentum.items()}
+    torch_ref.checkpoint.write(path, checkpoint.record, tree)
+    return []
+
+
+def check_values(checkpoint: Checkpoint) -> None:
+    """Check that tensors are of a float dtype, finite, and that variances are not negative; counters int64.
+
+    Raises:
+      UserError: naming every tensor that is not.
+    """
+    problems = []
+    tensors = checkpoint.model | {f"momentum of {k}": a for k, a in (checkpoint.momentum or {}).items()}
+    for name, array in tensors.items():
+        name = checkpoint.layout.theirs(name)
+        if name.endswith(COUNTER):
+            if array.dtype != np.int64 or array.item() < 0:
+                problems.append(f"{name} is no count but {array.dtype.name} {array.item()}")
+        elif not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+            problems.append(f"{name} has the dtype {array.dtype.name}")
+        elif bad := array.size - int(np.isfinite(array).sum()):
+            problems.append(f"{name} has {bad} of {array.size} values that are NaN or infinite")
+        elif name.endswith("running_var") and (array < 0).any():
+            problems.append(f"{name} has negative variances")
+    if problems:
+        raise UserError(f"these tensors can't be a network's: {'; '.join(problems)}")
+
+
+def in_order(checkpoint: Checkpoint) -> Arrays:
+    """The checkpoint's state dict in the order in which PyTorch has it."""
+    return {n: checkpoint.model[n] for n in wanted_shapes(checkpoint.description) if n in checkpoint.model}
+
+
+def _from_jax(path: Path, layout: str | None) -> Checkpoint:
+    record, tree = flax_resnet.checkpoint.read(path)
+    description = described(record, path)
+    model = join(tree)
+    momentum = torch_arrays(tree["momentum"]) if "momentum" in tree else None
+    if "progress" in record:
+        step, _ = progressed(record, path)
+        momentum = momentum or {}
+        if COUNTER not in tree:  # JAX keeps none: they are the step
+            model |= {
+                n: np.asarray(step, np.int64) for n in wanted_shapes(description) if n.endswith(COUNTER)
+            }
+    return _checked(Checkpoint(record, model, momentum, "jax", OURS), path, layout)
+
+
+def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
+    tree = split(checkpoint.model)
+    if checkpoint.step is not None:  # a run's tree without counters means that they are the step
+        counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
+        if not counters:
+            tree[COUNTER] = {}
+        elif all(counter == checkpoint.step for counter in counters):
+            del tree[COUNTER]
+    if checkpoint.momentum:
+        tree["momentum"] = params_tree(checkpoint.momentum)
+    flax_resnet.checkpoint.write(path, checkpoint.record, tree)
+
+
+def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoint:
+    content = torch_ref.checkpoint.load(path)
+    if isinstance(content, Mapping) and isinstance(content.get("record"), str):
+        record, tree = torch_ref.checkpoint.opened(dict(content), path)
+        arrays = {name: {k: to_numpy(t) for k, t in tensors.items()} for name, tensors in tree.items()}
+        return _checked(
+            Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
+        )
+    container = unwrap(content, weights)
+    found, description, tensors = from_state_dict(container.tensors, layout)
+    source = {"layout": found.name, "form": "torch", "wrapper": container.wrapper, "prefix": container.prefix}
+    return _foreign(
+        tensors, description, found, {**source, "fields": container.fields}, tuple(container.lost)
+    )
+
+
+def _from_safetensors(path: Path, layout: str | None) -> Checkpoint:
+    tensors, metadata = open_safetensors(path)
+    if "record" in metadata:
+        digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
+        try:
+            sealed = json.loads(metadata["record"])
+        except ValueError as error:
+            raise UserError(f"{path} has a damaged record: {error}") from error
+        record = integrity.check(sealed, digests, path)
+        model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
+        return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
+    found, description, tensors = from_state_dict(tensors, layout)
+    source = {"layout": found.name, "form": "safetensors", "fields": metadata}
+    return _foreign(tensors, description, found, source)
+
+
+def _foreign(
+    tensors: Mapping[str, Tensor],
+    description: ModelDescription,
+    layout: Layout,
+    source: dict[str, Any],
+    lost: tuple[str, ...] = (),
+) -> Checkpoint:
+    record = {"model": json.loads(description.to_json()), "source": source}
+    model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
+    return Checkpoint(record, model, None, source["form"], layout, lost, sealed=False)
+
+
+def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoint:
+    """Check the names of a checkpoint of this project."""
+    if layout and named(layout) is not OURS:
+        raise UserError(f"{path} is a checkpoint of this project, not one in the layout {layout}")
+    description = described(checkpoint.record, path)
+    check_names({name: array.shape for name, array in checkpoint.model.items()}, description)
+    if checkpoint.momentum:
+        params = {name: shape for name, shape in wanted_shapes(description).items() if is_param(name)}
+        shapes = {name: array.shape for name, array in checkpoint.momentum.items()}
+        bijection.check(shapes, params, "the momentum does not fit the network")
+    if "progress" in checkpoint.record:
+        progressed(checkpoint.record, path)
+    return checkpoint
+
+
+def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(dict(tensors), metadata=metadata))

@@ -1,0 +1,69 @@
+"""`python -m parity inspect`: what a file is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from parity.arrays import is_param
+from parity.convert.files import Checkpoint, read
+from recipe.training import checkpoints
+from recipe.training.settings import fields
+from torch_ref.train_state import COUNTER
+
+CONFIG = ("engine", "seed", "precision", "epochs", "batch_size", "optimizer.lr", "schedule.name")
+
+
+def inspect(path: Path, layout: str | None = None, weights: str | None = None) -> str:
+    """Describe a checkpoint, or a workdir's best (else latest) one, in lines of "name: value".
+
+    Raises:
+      UserError: if it is none, is damaged, or can't be told apart from another layout.
+    """
+    path = checkpoints.find(str(path), "")
+    rows = {"checkpoint": str(path), **_rows(read(path, layout, weights))}
+    return "\n".join(f"{name + ':':<17}{value}" for name, value in rows.items() if value)
+
+
+def _rows(checkpoint: Checkpoint) -> dict[str, str]:
+    description, record = checkpoint.description, checkpoint.record
+    source = record.get("source", {})
+    arrays = checkpoint.model
+    counters = {int(array) for name, array in arrays.items() if name.endswith(COUNTER)}
+    weights = {name: array for name, array in arrays.items() if not name.endswith(COUNTER)}
+    params = sum(a.size for n, a in weights.items() if is_param(n))
+    dtypes = Counter(array.dtype.name for array in weights.values())
+    names = description.class_names
+    rows = {
+        "form": checkpoint.form,
+        "layout": f"{checkpoint.layout.name} ({checkpoint.layout.origin})",
+        "came from": ", ".join(
+            f"{k} {source[k]!r}" for k in ("layout", "wrapper", "prefix") if source.get(k)
+        ),
+        "architecture": f"{description.arch}, {description.stem} stem, width {description.width}",
+        "parameters": f"{params:,}",
+        "tensors": f"{len(weights)}, {', '.join(f'{n} {name}' for name, n in dtypes.items())}",
+        "batch counters": ", ".join(map(str, sorted(counters))) if counters else "none",
+        "classes": f"{len(names)} of {description.dataset}: {', '.join(names[:10])}"
+        + (", …" if len(names) > 10 else ""),
+        "mean": str(description.mean),
+        "std": str(description.std),
+        "image size": f"{description.image_size} px",
+        "other fields": ", ".join(f"{name} = {value}" for name, value in source.get("fields", {}).items()),
+        "not convertible": ", ".join(checkpoint.lost),
+        "integrity": "every tensor and the record have the SHA-256 they were saved with"
+        if checkpoint.sealed
+        else "no checksums (a flipped bit that leaves the values finite can't be seen)",
+    }
+    if checkpoint.step is not None:
+        config = dict(fields(record.get("config") or {}))
+        sums = record["progress"]["sums"]
+        rows |= {
+            "step": str(checkpoint.step),
+            "epoch position": f"{sums['steps']} steps into the epoch"
+            if sums["steps"]
+            else "between two epochs",
+            "momentum": f"{len(checkpoint.momentum)} buffers" if checkpoint.momentum else "none yet",
+            "config": ", ".join(f"{name} {config[name]}" for name in CONFIG if name in config),
+        }
+    return rows

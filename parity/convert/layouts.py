@@ -1,0 +1,201 @@
+"""The checkpoint layouts in the wild, as tables on top of one rule: other names for the same tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from parity.convert import class_names
+from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
+from recipe.data.cifar.facts import CIFAR
+from recipe.system.errors import UserError, choice
+
+Shapes = Mapping[str, tuple[int, ...]]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of pixel/255
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+THIN = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+THIN_B = ("resnet20b", "resnet32b", "resnet44b", "resnet56b")
+
+_KUANGLIU = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+_CIFAR100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+_CHENYAOFO_100 = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Layout(NamedTuple):
+    """How one project names the tensors of a network, and which networks it has."""
+
+    name: str
+    origin: str
+    archs: tuple[str, ...]  # of ARCHITECTURES
+    stem: str  # of STEMS
+    shortcut: str  # their name of "shortcut"
+    linear: str  # their name of "linear"
+    normalisation: dict[str, Normalisation]  # by dataset; the first is also for datasets not listed
+    image_size: int = 32
+
+    def theirs(self, key: str) -> str:
+        """This project's name of a tensor in theirs."""
+        key = re.sub(r"(?<=\.)shortcut(?=\.)", self.shortcut, key)
+        return re.sub(r"^linear(?=\.)", self.linear, key)
+
+
+OURS = Layout("ours", "this project", (*RESNETS, *THIN, *THIN_B), "cifar", "shortcut", "linear",
+    {name: (cifar.mean, cifar.std) for name, cifar in CIFAR.items()})  # fmt: skip
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        OURS,
+        Layout("kuangliu", "kuangliu/pytorch-cifar", RESNETS, "cifar", "shortcut", "linear",
+               {"cifar10": _KUANGLIU, "cifar100": _CIFAR100}),
+        Layout("torchvision", "torchvision.models", RESNETS, "imagenet", "downsample", "fc",
+               {"imagenet": _IMAGENET}, image_size=224),
+        Layout("edadaltocg", "edadaltocg on the Hugging Face hub, timm without max-pool", RESNETS, "cifar",
+               "downsample", "fc", {"cifar10": _KUANGLIU, "cifar100": _CIFAR100}),
+        Layout("huyvnphan", "huyvnphan/PyTorch_CIFAR10, with max-pool", RESNETS, "cifar_pool",
+               "downsample", "fc", {"cifar10": _CIFAR10}),
+        Layout("akamaster", "akamaster/pytorch_resnet_cifar10", THIN, "cifar", "shortcut", "linear",
+               {"cifar10": _IMAGENET}),
+        Layout("chenyaofo", "chenyaofo/pytorch-cifar-models", THIN_B, "cifar", "downsample", "fc",
+               {"cifar10": _KUANGLIU, "cifar100": _CHENYAOFO_100}),
+    )
+}  # fmt: skip
+
+
+def named(name: str) -> Layout:
+    """The layout of that name."""
+    return LAYOUTS[choice("layout", name, LAYOUTS)]
+
+
+def recognise(shapes: Shapes) -> list[Layout]:
+    """All layouts that tensors of these names and shapes can be of, `OURS` only if no other.
+
+    Raises:
+      UserError: if they are no network of this family; says why.
+    """
+    _refuse_other_functions(shapes)
+    archs = _architectures(shapes)
+    kernel = shapes["conv1.weight"][-1]
+    found = [
+        layout
+        for layout in LAYOUTS.values()
+        if f"{layout.linear}.weight" in shapes
+        and all(name in ("", layout.shortcut) for name in _shortcut_names(shapes))
+        and set(archs) & set(layout.archs)
+        and kernel in ((3, 7) if layout is OURS else (STEMS[layout.stem].kernel,))
+    ]
+    others = [layout for layout in found if layout is not OURS]
+    if not found:
+        raise UserError(
+            f"no layout known here names its tensors like this: the classifier is "
+            f"{[k for k in shapes if k.endswith('.weight')][-1]}, the stem {kernel}×{kernel}; "
+            f"known are {', '.join(LAYOUTS)}"
+        )
+    return others or found
+
+
+def describe(shapes: Shapes, layout: Layout) -> ModelDescription:
+    """The network that tensors in a layout's names belong to, as far as names and shapes tell.
+
+    Classes, normalisation, image size and dataset are the layout's usual ones.
+
+    Raises:
+      UserError: if the layout has no such network.
+    """
+    _refuse_other_functions(shapes)
+    archs = [arch for arch in _architectures(shapes) if arch in layout.archs]
+    classifier = shapes.get(f"{layout.linear}.weight", ())
+    if not archs or len(classifier) != 2:
+        raise UserError(
+            f"not a checkpoint in the layout {layout.name} ({layout.origin}), which has "
+            f"{', '.join(layout.archs)} with a classifier named {layout.linear}"
+        )
+    stem = layout.stem
+    if layout is OURS and shapes["conv1.weight"][-1] == STEMS["imagenet"].kernel:
+        stem = "imagenet"
+    dataset, names = class_names.guess(classifier[0])
+    mean, std = layout.normalisation.get(dataset, next(iter(layout.normalisation.values())))
+    return ModelDescription(
+        arch=archs[0],
+        stem=stem,
+        width=shapes["conv1.weight"][0],
+        class_names=names,
+        mean=mean,
+        std=std,
+        image_size=layout.image_size,
+        dataset=dataset,
+    )
+
+
+def check_export(layout: Layout, description: ModelDescription) -> None:
+    """Raise a `UserError` if the layout's project would compute another function from the tensors."""
+    if description.arch not in layout.archs:
+        raise UserError(
+            f"{layout.origin} has no {description.arch}: the layout {layout.name} is for "
+            f"{', '.join(layout.archs)}"
+        )
+    if layout is not OURS and description.stem != layout.stem:
+        raise UserError(
+            f"{layout.origin} computes another function from these weights: its stem is {layout.stem}, "
+            f"this network's {description.stem}; take another layout"
+        )
+
+
+def _architectures(shapes: Shapes) -> list[str]:
+    """The names of the architectures with these blocks; raises if there is none."""
+    stages: dict[int, set[int]] = {}
+    for key in shapes:
+        if match := re.match(r"layer(\d+)\.(\d+)\.", key):
+            stages.setdefault(int(match[1]), set()).add(int(match[2]))
+    depths = tuple(len(stages[number]) for number in sorted(stages))
+    block = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
+    shortcut = "conv" if any(_shortcut_names(shapes)) else "pad"
+    found = [
+        name
+        for name, a in ARCHITECTURES.items()
+        if (a.block, a.depths, a.shortcut) == (block, depths, shortcut)
+    ]
+    if not found:
+        raise UserError(
+            f"no ResNet known here has stages of {depths} {block} blocks "
+            f"{'with' if shortcut == 'conv' else 'without'} convolutions in the shortcuts; "
+            f"known are {', '.join(ARCHITECTURES)}"
+        )
+    return found
+
+
+def _shortcut_names(shapes: Shapes) -> set[str]:
+    return {match[1] for key in shapes if (match := re.match(r"layer\d+\.\d+\.(shortcut|downsample)\.", key))}
+
+
+def _refuse_other_functions(shapes: Shapes) -> None:
+    """Networks that look like this family's and are none, each with its reason."""
+
+    def dim(key: str, axis: int) -> int | None:
+        shape = shapes.get(key, ())
+        return shape[axis] if axis < len(shape) else None
+
+    ranks = [len(shapes.get(f"{name}.weight", ())) for name in ("conv1", "layer1.0.conv1")]
+    shortcuts = [key for key in shapes if re.match(r"layer\d+\.\d+\.(shortcut|downsample)\.", key)]
+    reasons = {
+        "it has no conv1.weight and layer1.0.conv1.weight with four axes": ranks != [4, 4],
+        "it is a pre-activation network (PreActResNet), whose batch norms stand before the convolutions": dim(
+            "layer2.0.bn1.weight", 0
+        )
+        not in (None, dim("layer2.0.conv1.weight", 0)),
+        "its shortcuts have no batch norm (kuangliu/pytorch-cifar of 2017)": bool(shortcuts)
+        and not any(re.search(r"(shortcut|downsample)\.1\.", key) for key in shortcuts),
+        "its convolutions are grouped (ResNeXt)": "layer1.0.conv2.weight" in shapes
+        and dim("layer1.0.conv2.weight", 1) != dim("layer1.0.conv1.weight", 0),
+        "it has squeeze-and-excitation": any(re.search(r"\.(se|fc1|fc2)\.", key) for key in shapes),
+        "its convolutions have biases": any(re.search(r"conv\d\.bias$", key) for key in shapes),
+        "its bottlenecks are wide (Wide ResNet)": "layer1.0.conv3.weight" in shapes
+        and dim("layer1.0.conv1.weight", 0) != dim("conv1.weight", 0),
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise UserError(f"not a ResNet that is known here: {reason}")

@@ -1,0 +1,73 @@
+"""Which network a state dict belongs to, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from parity.convert.layouts import OURS, Layout, Shapes, describe, named, recognise
+from recipe.architectures import ModelDescription
+from recipe.system import matching as bijection
+from recipe.system.errors import UserError
+from torch_ref.model import ResNet
+from torch_ref.train_state import COUNTER
+
+
+def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's state dict, in PyTorch's order, counters included."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in ResNet(description).state_dict().items()}
+
+
+def check_names(shapes: Shapes, description: ModelDescription, layout: Layout = OURS) -> dict[str, str]:
+    """Check that named shapes are a bijection onto a network's state dict, in a layout's names.
+
+    Batch counters are all there or none.
+
+    Returns:
+      this project's name of each.
+
+    Raises:
+      UserError: naming every difference.
+    """
+    wanted = wanted_shapes(description)
+    if not any(name.endswith(COUNTER) for name in shapes):
+        wanted = {name: shape for name, shape in wanted.items() if not name.endswith(COUNTER)}
+    theirs = {layout.theirs(name): name for name in wanted}
+    what = f"not a {description.arch} in the layout {layout.name}"
+    bijection.check(shapes, {name: wanted[ours] for name, ours in theirs.items()}, what)
+    return theirs
+
+
+def from_state_dict(
+    tensors: Mapping[str, Tensor], layout: str | None
+) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
+    """Find out what a bare state dict is, and rename it.
+
+    Returns:
+      its layout, its network, and its tensors under this project's names.
+
+    Raises:
+      UserError: if it is no network of this family, or could be of several layouts.
+    """
+    strange = [f"{k} is a {type(t).__name__}" for k, t in tensors.items() if not isinstance(t, Tensor)]
+    if strange:
+        raise UserError(f"a state dict holds PyTorch tensors only: {'; '.join(strange)}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if layout:
+        found = named(layout)
+    else:
+        candidates = recognise(shapes)
+        if len(candidates) > 1:
+            raise UserError(
+                "its names and shapes fit "
+                + " and ".join(f"{c.name} ({c.origin})" for c in candidates)
+                + ", which compute different functions from them: say which with "
+                + " or ".join(f"--layout={c.name}" for c in candidates)
+            )
+        found = candidates[0]
+    description = describe(shapes, found)
+    ours = check_names(shapes, description, found)
+    return found, description, {ours[name]: tensor for name, tensor in tensors.items()}

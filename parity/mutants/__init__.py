@@ -1,0 +1,1 @@
+"""Realistic mistakes that `verify` must find, and the program that plants them."""

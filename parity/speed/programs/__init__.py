@@ -1,0 +1,1 @@
+"""What is timed, a file per framework, and what all of them work on."""

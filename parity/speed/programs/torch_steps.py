@@ -1,0 +1,321 @@
+"""What is timed on PyTorch's side: the functions of torch_ref, eager or compiled, in either layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parity.speed.jobs import COPY, Job
+from parity.speed.programs.problem import Problem
+from parity.speed.programs.program import Arrays, peak_rss
+from parity.tensors import to_numpy
+from recipe.training.loop import Run
+from torch_ref.augment import make_batch
+from torch_ref.optimizer import make_optimizer, make_schedule
+from torch_ref.predict import device_table, set_up
+from torch_ref.steps import Metrics, make_eval_step, make_loss, make_planned_step, make_train_step
+from torch_ref.train_state import make_model, set_initial_params
+from torch_ref.trainer import Trainer
+
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+GEMM_SIZE = {"cpu": 2048, "cuda": 8192}
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+class TorchProgram:
+    """The parts that every task needs."""
+
+    quantum = 1
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.device = set_up()
+        torch.backends.cudnn.benchmark = True
+        self.tracks: dict[str, Callable[[int], float | None]] = {}
+
+    def compiled(self, function: Any) -> Any:
+        """The function as the contender wants it. What is compiled counts as such only if all of it is."""
+        mode = self.job.contender.compile_mode
+        return torch.compile(function, mode=mode, fullgraph=True, dynamic=False) if mode else function
+
+    def wait(self) -> None:
+        """Return when the device has done everything."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def peak_bytes(self) -> int:
+        """See Program."""
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else peak_rss()
+
+    def facts(self) -> dict[str, str]:
+        """See Program."""
+        cuda = self.device.type == "cuda"
+        return {
+            "torch": torch.__version__,
+            "torch device": torch.cuda.get_device_name() if cuda else "cpu",
+            "torch threads": str(torch.get_num_threads()),
+            "torch CPU capability": torch.backends.cpu.get_cpu_capability(),
+            "torch oneDNN": str(torch.backends.mkldnn.is_available()),
+            "TF32 in torch": str(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
+        }
+
+
+class InLayout(nn.Module):
+    """A network that gets its images in one memory layout; those that have it are not touched."""
+
+    def __init__(self, model: nn.Module, layout: torch.memory_format):
+        super().__init__()
+        self.model, self.layout = model, layout
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (N, 3, H, W) to logits."""
+        return self.model(image.contiguous(memory_format=self.layout))
+
+
+class Network(TorchProgram):
+    """A network with the recipe's initial weights, in the contender's layout."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        self.problem = Problem(job)
+        self.layout = LAYOUTS[job.contender.layout]
+        self.table = device_table(self.problem.description, job.precision, self.device)
+
+    def train_step(self, model: nn.Module, optimizer: torch.optim.SGD) -> Callable[..., Metrics]:
+        """torch_ref's train step, its loss (forward and backward) compiled if the contender is."""
+        network = InLayout(model, self.layout)
+        loss = make_loss(network, self.problem.config.label_smoothing, self.job.precision)
+        return make_train_step(network, optimizer, make_schedule(self.problem.schedule), self.compiled(loss))
+
+    def make_model(self) -> nn.Module:
+        """A network of its own."""
+        model = make_model(self.problem.description, self.job.precision, self.device)
+        set_initial_params(model, self.job.seed)
+        return model.to(memory_format=self.layout)
+
+    def tensors(self, arrays: dict[str, Any]) -> dict[str, Tensor]:
+        """NumPy arrays on the device; what counts or indexes as int64."""
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {
+            name: t.to(self.device, torch.int64 if t.dtype == torch.int32 else None)
+            for name, t in tensors.items()
+        }
+
+    def data(self) -> dict[str, Tensor]:
+        """All training images on the device."""
+        data = self.problem.data
+        arrays = {"image": data.train_images, "label": data.train_labels}
+        return self.tensors(arrays) | {"table": self.table}
+
+
+class Train(Network):
+    """The train step on one batch."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        self.model = self.make_model()
+        self.optimizer = make_optimizer(self.problem.config.optimizer, self.problem.schedule, self.model)
+        self.step = self.train_step(self.model, self.optimizer)
+        row = self.tensors(self.problem.first_row)
+        self.batch = make_batch(self.data(), row, self.problem.config.augment)
+        image = self.batch["image"].permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+        self.batch["image"] = image.permute(0, 2, 3, 1)  # named NHWC, and in memory what the layout says
+        self.tracks = {"step": self.run}
+
+    def first(self) -> Arrays:
+        """See Program."""
+        self.run(1)
+        return decayed_gradients(self.model, self.optimizer)
+
+    def run(self, steps: int) -> None:
+        """Do steps and wait for them."""
+        for _ in range(steps):
+            self.step(0, self.batch)
+        self.wait()
+
+
+class Eval(Network):
+    """The evaluation step on one batch of bytes."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        network = InLayout(self.make_model(), self.layout)
+        self.eval_step = make_eval_step(self.compiled(network), job.precision)
+        self.images = torch.from_numpy(self.problem.eval_images).to(self.device)
+        self.tracks = {"step": self.run}
+
+    def first(self) -> Arrays:
+        """See Program."""
+        return {"logits": to_numpy(self.eval_step(self.images, self.table))}
+
+    def run(self, steps: int) -> None:
+        """Do steps and wait for them."""
+        for _ in range(steps):
+            self.eval_step(self.images, self.table)
+        self.wait()
+
+
+class Loop(Network):
+    """The program's own training loop, and for comparison the same steps without a loop around them."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        problem = self.problem
+        self.quantum = job.epoch_steps
+        self._folder = tempfile.TemporaryDirectory()
+        workdir = Path(self._folder.name)
+        self.trainer = Trainer(problem.config, problem.description, problem.schedule, problem.data, workdir)
+        self.trainer.model.to(memory_format=self.layout)
+        step = self.train_step(self.trainer.model, self.trainer.optimizer)
+        self.trainer.planned_step = make_planned_step(step, problem.config.augment)
+        self.run = Run(problem.config, problem.data, workdir, lambda schedule: self.trainer)
+        self.plan = self.tensors(dataclasses.asdict(problem.plan))
+        self.device_data = self.data()
+        self.zero = {
+            "loss": torch.zeros((), device=self.device),
+            "correct": torch.zeros((), dtype=torch.int64, device=self.device),
+            "steps": torch.zeros((), dtype=torch.int64, device=self.device),
+        }
+        self.tracks = {"loop": self.loop, "step": self.bare}
+
+    def first(self) -> Arrays:
+        """See Program."""
+        self.bare(1)
+        return decayed_gradients(self.trainer.model, self.trainer.optimizer)
+
+    def loop(self, steps: int) -> float:
+        """Train for epochs; the plans' making apart, as in the run's own record."""
+        seconds = 0.0
+        for _ in range(steps // self.quantum):
+            self.trainer.reset_sums()
+            seconds += self.run.train_epoch(self.trainer.step // self.quantum)[1]
+        return seconds
+
+    def bare(self, steps: int) -> None:
+        """Do steps and wait for them."""
+        sums = self.zero
+        for step in range(steps):
+            sums = self.trainer.planned_step(step, sums, self.device_data, self.plan)
+        self.wait()
+
+
+class SingleLayers(TorchProgram):
+    """Every layer on its own, channels_last, and the copying of memory."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        generator = torch.Generator().manual_seed(job.seed)
+        dtype = DTYPES[job.precision]
+
+        def activation(channels: int, size: int) -> Tensor:
+            drawn = torch.randn(job.batch_size, channels, size, size, generator=generator)
+            return drawn.to(self.device, dtype, memory_format=torch.channels_last)
+
+        for layer in job.layers:
+            x, dy = activation(layer.inputs, layer.size), activation(layer.outputs, layer.output_size)
+            if layer.kind == "convolution":
+                shape = layer.outputs, layer.inputs, layer.kernel, layer.kernel
+                weight = torch.randn(shape, generator=generator).to(self.device)
+                functions = convolution(layer.stride, x, weight.to(memory_format=torch.channels_last), dy)
+            else:
+                functions = batch_norm(x, activation(layer.inputs, layer.size), dy, layer.then)
+            for operation in layer.operations:
+                self.tracks[layer.track(operation)] = self.repeated(functions[operation])
+        source = torch.zeros(COPY, dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(source)
+        self.tracks["copy"] = self.repeated(lambda: target.copy_(source))
+
+    def first(self) -> Arrays:
+        """See Program."""
+        for run in self.tracks.values():
+            run(1)
+        return {}
+
+    def repeated(self, function: Callable[[], Any]) -> Callable[[int], None]:
+        """A track that calls a function again and again."""
+
+        def run(steps: int) -> None:
+            for _ in range(steps):
+                function()
+            self.wait()
+
+        return run
+
+
+class Gemm(TorchProgram):
+    """A square matrix product, for the machine's peak."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        size = GEMM_SIZE[self.device.type]
+        generator = torch.Generator().manual_seed(job.seed)
+        self.a, self.b = (
+            torch.randn(size, size, generator=generator).to(self.device, DTYPES[job.precision])
+            for _ in range(2)
+        )
+        self.flops = 2 * size**3
+        self.tracks = {"step": self.run}
+
+    def first(self) -> Arrays:
+        """See Program."""
+        self.run(1)
+        return {}
+
+    def run(self, steps: int) -> None:
+        """Multiply and wait."""
+        for _ in range(steps):
+            torch.mm(self.a, self.b)
+        self.wait()
+
+
+def decayed_gradients(model: nn.Module, optimizer: torch.optim.SGD) -> Arrays:
+    """After one step the momentum is the gradient with weight decay."""
+    return {
+        name: to_numpy(optimizer.state[param]["momentum_buffer"]) for name, param in model.named_parameters()
+    }
+
+
+def convolution(stride: int, x: Tensor, weight: Tensor, dy: Tensor) -> dict[str, Callable[[], Any]]:
+    """Operation → function. Autocast rounds the float32 weights once a step, in the forward pass."""
+    padding = weight.shape[-1] // 2
+    rounded = weight.to(x.dtype)
+
+    def gradient(*wanted: bool) -> Any:
+        return torch.ops.aten.convolution_backward(
+            dy, x, rounded, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, wanted
+        )
+
+    return {
+        "forward": lambda: F.conv2d(x, weight.to(x.dtype), stride=stride, padding=padding),
+        "input gradient": lambda: gradient(True, False, False),
+        "weight gradient": lambda: gradient(False, True, False),
+    }
+
+
+def batch_norm(x: Tensor, residual: Tensor, dy: Tensor, then: str) -> dict[str, Callable[[], Any]]:
+    """Operation → function."""
+    norm = nn.BatchNorm2d(x.shape[1], device=x.device)
+    inputs = [x.requires_grad_(), *norm.parameters()]
+    if then == "residual":
+        inputs.append(residual.requires_grad_())
+
+    def forward() -> Tensor:
+        y = norm(x)
+        if then == "residual":
+            y = y + residual
+        return F.relu(y) if then else y
+
+    y = forward()
+    return {"forward": forward, "backward": lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)}
+
+
+PROGRAMS = {"train": Train, "eval": Eval, "loop": Loop, "gemm": Gemm, "layers": SingleLayers}

@@ -1,0 +1,1 @@
+"""The measured speeds as text, as Markdown and as a picture."""

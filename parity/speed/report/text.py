@@ -1,0 +1,96 @@
+"""The results as tables: for a terminal, and the same cells for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parity.speed.figures import Spread
+from parity.speed.jobs import MEASURES
+from parity.speed.measurements import Comparison, Report, Timing
+
+HEADER = ("", "images/s", "to PyTorch's best", "of GEMM peak", "compile", "peak memory")
+NONE = "–"
+
+
+def render(report: Report) -> str:
+    """All tables, what they were measured on, and the notes."""
+    lines = [" · ".join(f"{name} {value}" for name, value in report.environment.items() if value)]
+    for comparison in report.comparisons:
+        lines += ["", title(comparison), *aligned([header(comparison), *rows(comparison)])]
+        lines.append(verdict(comparison))
+    lines += ["", *(f"* {note}" for note in (*LEGEND, *report.notes))]
+    return "\n".join(lines)
+
+
+LEGEND = (
+    "images/s, ratios, overhead: median over the rounds [quartiles]; a ratio is taken round by round, and "
+    "above 1 it is faster than PyTorch's best",
+    "compile: what the first step took longer than another; peak memory: of the process, compiling included, "
+    "or of the device",
+)
+
+
+def title(comparison: Comparison) -> str:
+    """The heading of a table."""
+    return f"{MEASURES[comparison.measure].capitalize()} · {comparison.title}"
+
+
+def header(comparison: Comparison) -> tuple[str, ...]:
+    """The names of the columns."""
+    return (*HEADER, "beyond the steps") if comparison.measure == "loop" else HEADER
+
+
+def rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """A row per contender, the fastest first."""
+    ordered = sorted(comparison.timings, key=lambda timing: -comparison.speed(timing).median)
+    return [_row(comparison, timing) for timing in ordered]
+
+
+def verdict(comparison: Comparison) -> str:
+    """The comparison in one sentence."""
+    ours, theirs = comparison.best("jax"), comparison.best("torch")
+    if not ours or not theirs:
+        return "One side alone was timed."
+    ratio = comparison.ratio(ours)
+    assert ratio is not None
+    return f"{ours.name} is at {_spread(ratio, '{:.2f}×')} of PyTorch's best, {theirs.name}."
+
+
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines with columns of one width, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _row(comparison: Comparison, timing: Timing) -> tuple[str, ...]:
+    speed, ratio, overhead = (
+        comparison.speed(timing), comparison.ratio(timing), comparison.overhead(timing)
+    )  # fmt: skip
+    row = (
+        timing.name,
+        _spread(speed, digits(speed.median))
+        if timing.whole
+        else f"~{digits(speed.median).format(speed.median)}",
+        _spread(ratio, "{:.2f}×") if ratio else NONE,
+        f"{comparison.share(timing):.0%}",
+        f"{timing.compile_seconds:.1f} s",
+        f"{timing.peak_bytes / 2**30:.1f} GiB",
+    )
+    if comparison.measure == "loop":
+        return (*row, _spread(overhead, "{:+.1%}") if overhead else NONE)
+    return row
+
+
+def digits(value: float) -> str:
+    """The form of a number: three digits at least."""
+    return "{:.0f}" if value >= 100 else "{:.1f}" if value >= 10 else "{:.2f}"
+
+
+def _spread(values: Spread, form: str) -> str:
+    return f"{form.format(values.median)} [{form.format(values.low)}–{form.format(values.high)}]"

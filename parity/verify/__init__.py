@@ -1,0 +1,1 @@
+"""The proof that the Flax and the PyTorch network compute the same."""

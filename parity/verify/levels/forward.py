@@ -1,0 +1,78 @@
+"""Levels 2 and 3: every layer on its own (layers.py), and every activation of the whole network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from parity.budgets.reference import Arrays, distance, lower, reference_errors, scaled
+from parity.engines import Pass
+from parity.verify.case import Case
+from parity.verify.diagnose import causes
+from parity.verify.levels import single_layers as layers
+from parity.verify.result import Check, Finding, first_over
+
+
+def check(case: Case, training: bool) -> Iterator[Check]:
+    """All checks of level 2 (evaluation) or 3 (training)."""
+    for precision in layers.PRECISIONS:
+        yield from layers.forward(case, training, precision)
+    for precision in ("f64", "f32"):
+        if training:
+            yield layers.hard_batch_norm(case, precision)
+    for precision in layers.PRECISIONS:
+        yield whole_network(case, training, precision)
+    if training:
+        yield statistics_end_to_end(case)
+
+
+def whole_network(case: Case, training: bool, precision: str) -> Check:
+    """Every layer's activation, each engine on its own way from the same images."""
+    level = 3 if training else 2
+    findings: list[Finding] = []
+    family, cause = "", ""
+    for count, size in case.shapes(training, precision)[: None if precision == "f64" else 1]:
+        images = case.images(count, size)
+        allowed = scaled(_errors(case, training, count, size, lower(precision)), precision)
+        theirs = case.torch(precision).forward(images, training)
+        ours = case.flax(precision).forward(images, training)
+        found = compare_outputs(ours, theirs, allowed, precision)
+        if first_over(found) and not cause:
+            family, cause = causes.of_wiring(ours, theirs, found)
+        findings += found
+    name = f"{layers.MODE[training]}: every activation, end to end"
+    return Check(level, name, precision, layers.UNITS[precision], tuple(findings), family, cause)
+
+
+def statistics_end_to_end(case: Case) -> Check:
+    """The running statistics after a training pass of the whole network, in float32."""
+    count, size = case.shapes(True, "f32")[0]
+    images = case.images(count, size)
+    allowed = scaled(_errors(case, True, count, size, "f32"), "f32")
+    theirs = case.torch("f32").forward(images, True).statistics
+    ours = case.flax("f32").forward(images, True).statistics
+    findings = [Finding(name, distance(ours[name], theirs[name], "f32"), allowed[name]) for name in theirs]
+    return Check(3, "train: running statistics, end to end", "f32", "largest element", tuple(findings))
+
+
+@functools.lru_cache(maxsize=8)
+def _errors(case: Case, training: bool, count: int, size: int, precision: str) -> dict[str, float]:
+    """The reference's own errors in all activations and running statistics."""
+
+    def reference(images: np.ndarray, precision: str) -> Arrays:
+        found = case.torch(precision).forward(images, training)
+        return found.outputs | found.statistics
+
+    return reference_errors(reference, case.images(count, size), precision)
+
+
+def compare_outputs(ours: Pass, theirs: Pass, allowed: dict[str, float], precision: str) -> list[Finding]:
+    """One finding per layer, in PyTorch's order; a layer that ran on one side only is an infinite error."""
+    a, b = ours.outputs, theirs.outputs
+    alone = [name for name in [*b, *a] if (name in a) != (name in b)]
+    missing = [Finding(f"{name} (on one side only)", np.inf, 0.0) for name in alone]
+    return missing + [
+        Finding(name, distance(a[name], b[name], precision), allowed[name]) for name in b if name in a
+    ]

@@ -1,0 +1,68 @@
+"""The report for programs: every number of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from parity.verify.result import LEVELS, Check, Finding, Report
+
+FORMAT = 1  # changes when a program that reads this file must
+
+
+def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
+    """Write the report as JSON.
+
+    JSON has no words for what is not finite, so such a number is the string "nan", "inf" or "-inf";
+    `float` reads every number here, with each of its bits.
+
+    Args:
+      report: what `verify` found.
+      mutants: the planted bugs as `report_html.render` takes them.
+    """
+    content = {
+        "format": FORMAT,
+        "passed": report.passed,
+        "subject": report.subject,
+        "seconds": _number(report.seconds),
+        "environment": report.environment,
+        "checks": [_check(check) for check in report.checks],
+    }
+    if mutants is not None:
+        content["mutants"] = [
+            {key: _number(value) if isinstance(value, float) else value for key, value in mutant.items()}
+            for mutant in mutants
+        ]
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _check(check: Check) -> dict[str, Any]:
+    first = check.first_failure
+    return {
+        "level": check.level,
+        "level_name": LEVELS[check.level],
+        "name": check.name,
+        "precision": check.precision,
+        "unit": check.unit,
+        "passed": check.passed,
+        "family": check.family,
+        "cause": check.cause,
+        "worst": check.worst.where if check.findings else None,
+        "first_failure": None if first is None else first.where,
+        "findings": [_finding(finding) for finding in check.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "where": finding.where,
+        "error": _number(finding.error),
+        "allowed": _number(finding.allowed),
+        "ratio": _number(finding.ratio),
+    }
+
+
+def _number(value: float) -> float | str:
+    value = float(value)
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,120 @@
+"""CIFAR-10 and CIFAR-100: where they are looked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from recipe.data.cache import cached
+from recipe.data.cifar import tfds_folder
+from recipe.data.cifar.archive import Archive
+from recipe.data.cifar.download import DownloadFailed, download_archive
+from recipe.data.cifar.facts import Cifar
+from recipe.data.cifar.prepare import prepare
+from recipe.data.dataset import Arrays, Dataset
+from recipe.system.errors import DatasetUnavailable, UserError
+from recipe.system.files import expanded
+
+_DEFAULT_FOLDER = "~/tensorflow_datasets"  # as in TensorFlow Datasets
+_logger = logging.getLogger(__name__)
+
+
+def load(cifar: Cifar, directory: str, *, download: bool) -> Dataset:
+    """See `recipe.data.load`."""
+    root = _data_folder(directory)
+    folder = tfds_folder.find(root / cifar.name)
+    if folder is None:
+        archive, path = _find_archive(cifar, root) or _download(cifar, root, allowed=download)
+        folder = _prepare(cifar, archive, path, root)
+        if folder is None:
+            arrays = cached(path, lambda path: archive.read(path).arrays())
+            return _dataset(cifar, f"archive {_shown(path)}", arrays)
+    return _dataset(cifar, f"TFDS folder {_shown(folder)}", cached(folder, tfds_folder.read))
+
+
+def how_to_get(cifar: Cifar) -> str:
+    """See `recipe.data.how_to_get`."""
+    first, *others = (archive.file for archive in cifar.archives)
+    megabytes = cifar.archives[0].size / 1e6
+    return f"""\
+{cifar.title} can come from any of these:
+  1. a folder prepared by TensorFlow Datasets ({cifar.name}/<version>, array_record or tfrecord):
+     name the folder that holds {cifar.name}/ in $TFDS_DATA_DIR or with --config.data.dir=FOLDER;
+  2. the network: start again where it is reachable, and {megabytes:.0f} MB are downloaded from
+     {cifar.archives[0].url};
+  3. the official archive: download {" or ".join([first, *others])} elsewhere, from
+     {cifar.archives[0].url.rpartition("/")[0]}/cifar.html, and put it into the data folder
+     (the one named as in 1, or else {_DEFAULT_FOLDER})."""
+
+
+def _data_folder(directory: str) -> Path:
+    if not directory:
+        return expanded(os.environ.get("TFDS_DATA_DIR") or _DEFAULT_FOLDER)
+    root = expanded(directory)
+    if not root.is_dir():
+        raise UserError(f"data folder {directory} does not exist; create it, or name another")
+    return root
+
+
+def _find_archive(cifar: Cifar, root: Path) -> tuple[Archive, Path] | None:
+    """The first official archive that someone has placed in the data folder, verified."""
+    for archive in cifar.archives:
+        # The last one is where TensorFlow Datasets expects what has to be downloaded by hand.
+        for folder in (root, root / "downloads", root / "downloads" / "manual"):
+            path = folder / archive.file
+            if not path.is_file():
+                continue
+            if not archive.matches(path):
+                raise UserError(
+                    f"{path} ({path.stat().st_size:,} bytes; {archive.size:,} expected) is truncated or "
+                    "damaged; delete it and download it again"
+                )
+            return archive, path
+    return None
+
+
+def _download(cifar: Cifar, root: Path, *, allowed: bool) -> tuple[Archive, Path]:
+    archive = cifar.archives[0]
+    path = root / "downloads" / archive.file
+    try:
+        if not allowed:
+            raise DownloadFailed("downloading is switched off")
+        download_archive(archive, path)
+    except DownloadFailed as error:
+        files = " or ".join(archive.file for archive in cifar.archives)
+        raise DatasetUnavailable(
+            f"{cifar.title} is not in {_shown(root)} (no prepared folder {cifar.name}/<version>, no {files}) "
+            f"and was not downloaded: {error}"
+        ) from error
+    return archive, path
+
+
+def _prepare(cifar: Cifar, archive: Archive, path: Path, root: Path) -> Path | None:
+    """Make the TFDS folder and return it. Without permission or space for it, warn and return None."""
+    try:
+        prepare(cifar.name, archive, path, root)
+    except OSError as error:
+        if tfds_folder.find(root / cifar.name) is None:  # no other process has just made it either
+            _logger.warning("cannot write a TFDS folder in %s (%s); using %s as it is", root, error, path)
+    return tfds_folder.find(root / cifar.name)
+
+
+def _dataset(cifar: Cifar, source: str, arrays: Arrays) -> Dataset:
+    sizes = (len(arrays.train_labels), len(arrays.test_labels))
+    if sizes != (cifar.train_size, cifar.test_size):  # TFDS can also prepare a part of a dataset
+        _logger.warning(
+            "%s holds %d + %d images; all of %s are %d + %d",
+            *(source, *sizes, cifar.title, cifar.train_size, cifar.test_size),
+        )
+    return Dataset(
+        name=cifar.name, title=cifar.title, source=source, mean=cifar.mean, std=cifar.std, **vars(arrays)
+    )
+
+
+def _shown(path: Path) -> str:
+    """The path with ~ for the home folder."""
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except (RuntimeError, ValueError):  # there is no home folder, or the path is elsewhere
+        return str(path)

@@ -1,0 +1,138 @@
+"""Reading a folder that TensorFlow Datasets has prepared, without TensorFlow."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from recipe.data.cifar import tfrecord
+from recipe.data.cifar.quiet import quiet
+from recipe.data.dataset import Arrays
+from recipe.system.errors import UserError
+
+
+def find(dataset: Path) -> Path | None:
+    """Return the newest version in the folder `dataset` (such as …/cifar10), or None.
+
+    A version without content does not count, nor does what a killed preparation left behind. A version
+    with anything else in it counts even if it is damaged: `read` will say so.
+    """
+    if not dataset.is_dir():
+        return None
+    versions = [path for path in dataset.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    filled = [path for path in versions if path.is_dir() and not all(map(_is_leftover, path.iterdir()))]
+    return max(filled, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+
+
+def read(folder: Path) -> Arrays:
+    """Return the arrays of a prepared CIFAR folder (…/cifar10/3.0.2), in order of the examples' ids.
+
+    Shards may be array_record or tfrecord files; both carry checksums, and all are verified.
+
+    Raises:
+      UserError: the folder is damaged or incomplete.
+    """
+    info, class_names = _read_description(folder)
+    splits = {}
+    for split in ("train", "test"):
+        if split not in info.splits:
+            raise _damaged(folder / "dataset_info.json", f"has no split {split!r}")
+        splits[split] = _read_split(info.splits[split], str(info.file_format.value), len(class_names))
+    return Arrays(*splits["train"], *splits["test"], class_names)
+
+
+def _is_leftover(path: Path) -> bool:
+    return path.name.startswith("incomplete.")
+
+
+def _read_description(folder: Path) -> tuple[Any, tuple[str, ...]]:
+    """The folder's `tfds.core.DatasetInfo`, and the class names."""
+    import tensorflow_datasets as tfds
+
+    for name in ("dataset_info.json", "features.json", "label.labels.txt"):
+        if not (folder / name).is_file():
+            raise _damaged(folder / name, "is missing")
+    for name in ("dataset_info.json", "features.json"):
+        try:
+            json.loads((folder / name).read_bytes())
+        except ValueError:
+            raise _damaged(folder / name, "is not valid JSON") from None
+    try:
+        with quiet():
+            info = tfds.builder_from_directory(folder).info
+        label = info.features["label"]
+    except Exception as error:  # what TFDS raises depends on which part of the description is wrong
+        raise _damaged(folder, f"cannot be read by TensorFlow Datasets: {error}") from error
+    if len(label.names) != label.num_classes:
+        raise _damaged(
+            folder / "label.labels.txt", f"has {len(label.names)} class names instead of {label.num_classes}"
+        )
+    return info, tuple(label.names)
+
+
+def _read_split(split: Any, file_format: str, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of a `tfds.core.SplitInfo`, sorted by id."""
+    images = np.empty((split.num_examples, 32, 32, 3), np.uint8)
+    labels = np.empty(split.num_examples, np.int32)
+    ids = np.empty(split.num_examples, np.int64)
+    start = 0
+    for path, length in zip(map(Path, split.filepaths), split.shard_lengths, strict=True):
+        records = _read_records(path, file_format)
+        if len(records) != length:
+            raise _damaged(path, f"has {len(records)} examples instead of {length}")
+        for i, record in enumerate(records, start):
+            try:
+                images[i], labels[i], ids[i] = _decode(record)
+            except Exception as error:  # Pillow and protobuf raise nearly anything
+                raise _damaged(
+                    path, f"has an example ({i - start}) that cannot be decoded: {error}"
+                ) from error
+            if not 0 <= labels[i] < n_classes:
+                raise _damaged(path, f"has the label {labels[i]} where there are {n_classes} classes")
+        start += length
+    order = np.argsort(ids, kind="stable")
+    return images[order], labels[order]
+
+
+def _read_records(path: Path, file_format: str) -> list[bytes]:
+    if not path.is_file():
+        raise _damaged(path, "is missing")
+    try:
+        if file_format == "array_record":
+            from array_record.python.array_record_module import ArrayRecordReader
+
+            return ArrayRecordReader(str(path)).read_all()
+        if file_format == "tfrecord":
+            return tfrecord.read(path)
+    except (RuntimeError, ValueError) as error:
+        raise _damaged(path, f"cannot be read: {error}") from error
+    raise UserError(f"{path} is a {file_format} file; only array_record and tfrecord can be read")
+
+
+def _decode(record: bytes) -> tuple[np.ndarray, int, int]:
+    """Image, label and numeric id of a serialised `tf.train.Example`."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    feature = tf_example_pb2.Example.FromString(record).features.feature
+    with Image.open(io.BytesIO(feature["image"].bytes_list.value[0]), formats=("PNG",)) as png:
+        image = np.asarray(png)
+    if image.shape != (32, 32, 3):
+        raise ValueError(f"an image of shape {image.shape}")
+    # Early versions have no ids. With the same number for all, the stable sort keeps the files' order.
+    example_id = feature["id"].bytes_list.value[0].rpartition(b"_")[2] if "id" in feature else 0
+    return image, feature["label"].int64_list.value[0], int(example_id)
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    folder = path if path.is_dir() else path.parent
+    return UserError(
+        f"{path} {textwrap.shorten(reason, 120)}; the folder {folder} is damaged: "
+        "restore it, or delete it to have it made anew"
+    )

@@ -1,0 +1,101 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from recipe.system.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    The temporary name keeps the suffix, since many writers choose a format by it. After an error, or
+    a kill, whatever stood at `path` before is still there, whole.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a free path for a new folder; on success it is renamed to `path`, replacing what was there.
+
+    After an error, or a kill, the old folder is still whole: at `path`, or in the instant between two
+    renames beside it as `.<name>-….old`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    old = room.with_name(f"{room.name}.old")
+    try:
+        yield room / path.name
+        if path.exists():
+            path.rename(old)
+        try:
+            (room / path.name).rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        if old.is_symlink():
+            old.unlink()
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with ~ or ~user at its beginning replaced by that home folder.
+
+    Raises:
+      UserError: if there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"can't tell the home folder in {path}: there is no such user") from error
+
+
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache; None where there is no home folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flax_resnet"
+    except RuntimeError:
+        return None
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise an `OSError` if no file can be made beside `path`: better before an hour's work than after it."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Where checkpoints are, and what is written beside the arrays. The arrays are each engine's own matter.
+
+<workdir>/checkpoints/latest/<step>   the newest, to go on from
+<workdir>/checkpoints/best/<step>     the one with the highest test accuracy
+
+The record is JSON: {"model": ModelDescription, "config": the run's config, "progress": {"step", "sums"}}.
+Weights alone, such as converted ones, have neither config nor progress.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recipe.architectures import ModelDescription
+from recipe.system.errors import UserError
+from recipe.system.files import expanded
+from recipe.training.engine import Sums
+
+FOLDER = "checkpoints"
+LATEST, BEST = "latest", "best"
+
+
+def step_of(path: Path) -> int | None:
+    """The step in a checkpoint's name (`390` or `390.pt`); None for anything else."""
+    return int(path.stem) if path.stem.isdecimal() and path.suffix in ("", ".pt") else None
+
+
+def newest(folder: Path, suffix: str) -> Path | None:
+    """The checkpoint of the highest step in a folder, or None when there is none.
+
+    Of a step that is there in both engines' forms, it is the one whose name ends in `suffix`.
+    """
+    found = [path for path in folder.iterdir() if step_of(path) is not None] if folder.is_dir() else []
+    return max(found, key=lambda path: (step_of(path), path.suffix == suffix), default=None)
+
+
+def find(path: str, suffix: str) -> Path:
+    """The checkpoint meant by a path: itself, or the best (else the latest) of a workdir or folder."""
+    root = expanded(path)
+    if not root.exists():
+        raise UserError(f"no checkpoint at {root}: there is no such file or folder")
+    for folder in (root / FOLDER / BEST, root / FOLDER / LATEST, root / BEST, root / LATEST, root):
+        if found := newest(folder, suffix):
+            return found
+    if root.is_dir() and (root / FOLDER).exists():
+        raise UserError(f"no checkpoint at {root}: the run in it has not saved one yet")
+    return root
+
+
+def record(description: ModelDescription, config: Any) -> dict[str, Any]:
+    """What is saved beside the arrays, as JSON: the model's description and the run's config."""
+    return {"model": json.loads(description.to_json()), "config": json.loads(config.to_json())}
+
+
+def held_out(record: dict[str, Any]) -> int:
+    """config.data.holdout of the run that a record is from; 0 where there is none."""
+    return int(((record.get("config") or {}).get("data") or {}).get("holdout", 0))
+
+
+def progress(step: int, sums: Sums) -> dict[str, Any]:
+    """Where a run is: the steps done, and the sums of the epoch under way."""
+    return {"step": step, "sums": sums._asdict()}
+
+
+def progressed(record: dict[str, Any], path: Path) -> tuple[int, Sums]:
+    """The inverse of `progress`, from a checkpoint's record."""
+    if "progress" not in record:
+        raise UserError(
+            f"{path} holds weights only, no step and no momentum: there is no run in it to go on with"
+        )
+    try:
+        return int(record["progress"]["step"]), Sums(**record["progress"]["sums"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} has a damaged record: {error!r} in its progress") from error
+
+
+def described(record: Any, path: Path) -> ModelDescription:
+    """The model description in a checkpoint's record."""
+    if not isinstance(record, dict) or "model" not in record:
+        raise UserError(f"{path} is no checkpoint of this project: it has no model description")
+    return ModelDescription.from_json(json.dumps(record["model"]))
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a checkpoint that is truncated, damaged or none at all."""
+    reason = next(iter(str(error).splitlines()), "")[:200]
+    return UserError(
+        f"{path} is not a readable checkpoint (truncated, or none at all): {type(error).__name__}: {reason}"
+    )

@@ -1,0 +1,105 @@
+"""What the program asks of an engine: the packages `flax_resnet` and `torch_ref` are one each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from recipe.architectures import ModelDescription
+from recipe.output.layer_table import LayerRow
+from recipe.plan import EpochPlan
+
+
+class Sums(NamedTuple):
+    """Metrics of an epoch's steps so far; part of every checkpoint, since a run may go on mid-epoch."""
+
+    loss: float  # sum of the steps' mean losses
+    correct: int  # right predictions, made before each update
+    steps: int
+
+
+class Predictor(Protocol):
+    """A network that turns images into logits."""
+
+    @property
+    def runtime(self) -> str:
+        """Library versions and device, for the log."""
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Map uint8 images (N, H, W, 3) to float logits (N, classes) in eval mode, N ≥ 1."""
+
+
+class LoadedPredictor(Predictor, Protocol):
+    """A network from a checkpoint."""
+
+    @property
+    def held_out(self) -> int:
+        """How many training images it was not trained on (config.data.holdout); 0 where that is not known."""
+
+
+class Trainer(Predictor, Protocol):
+    """A network in training. Steps count from 0; a step is one batch of the current plan."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+    @property
+    def checkpoint_suffix(self) -> str:
+        """How the names of this engine's checkpoints end."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on a CPU, where a long run deserves a warning."""
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate that a step is made with."""
+
+    def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
+        """Take a plan; the next step is row `step % plan.steps` of it.
+
+        Images are resized to `image_size` pixels, if it is given.
+        """
+
+    def train_steps(self, at_most: int) -> None:
+        """Do, or queue, the next dispatch's steps: config.steps_per_dispatch, but no more than `at_most`.
+
+        It does not wait for them, so long as no more than a few dispatches are under way.
+        """
+
+    def recent_sums(self) -> Sums:
+        """The epoch's sums as of a recent step, without waiting for the steps under way."""
+
+    def sums(self) -> Sums:
+        """The epoch's sums, all steps done."""
+
+    def reset_sums(self) -> None:
+        """Start a new epoch's sums."""
+
+    def save(self, kind: str) -> None:
+        """Start saving a checkpoint as "latest" or "best"."""
+
+    def wait_for_checkpoints(self) -> None:
+        """Return when everything is on disk."""
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same run."""
+
+
+class Engine(Protocol):
+    """What an engine's package offers."""
+
+    @property
+    def Trainer(self) -> Callable[..., Trainer]:
+        """(config, description, schedule, data, workdir) → a run before its first step."""
+
+    @property
+    def load(self) -> Callable[..., tuple[ModelDescription, LoadedPredictor]]:
+        """(checkpoint, config) → what the network is, and the network."""
+
+    @property
+    def layer_rows(self) -> Callable[[ModelDescription], list[LayerRow]]:
+        """The rows of the layer table."""

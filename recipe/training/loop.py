@@ -1,0 +1,306 @@
+"""The training loop, the same for both engines.
+
+Data flows one way: config → arrays → epoch plan → step → metric record → log, checkpoint, plots.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipe.data import Dataset
+from recipe.output import plots, tables
+from recipe.plan import plan_of_epoch
+from recipe.resize import size_changes, size_of_epoch
+from recipe.schedule import Schedule
+from recipe.system.clock import process_age
+from recipe.system.errors import UserError
+from recipe.training import checkpoints
+from recipe.training.engine import Sums, Trainer
+from recipe.training.log import RunLog, read_metrics
+from recipe.training.metrics import Evaluation, evaluate
+from recipe.training.progress import Progress, duration
+
+WARN_AFTER_STEPS = 20
+WARN_ABOVE_SECONDS = 2 * 3600
+CURVES_EVERY_SECONDS = 60.0  # drawing costs about a second, which is an epoch on a fast machine
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has saved its state."""
+
+
+class Run:
+    """One call of `main.py --mode=train`: starts a run in its workdir, or goes on with it.
+
+    Args:
+      config: a checked config.
+      data: the dataset.
+      workdir: a folder that belongs to this config.
+      make_trainer: given the schedule, returns the engine's trainer.
+      tell_start_up: whether to tell how long the process took to the first step.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        data: Dataset,
+        workdir: Path,
+        make_trainer: Callable[[Schedule], Trainer],
+        *,
+        tell_start_up: bool = False,
+    ):
+        self._tell_start_up = tell_start_up
+        examples = len(data.train_images)
+        self._config, self._data, self._workdir = config, data, workdir
+        self._steps_per_epoch = examples // config.batch_size
+        self._schedule = Schedule.from_config(config, self._steps_per_epoch)
+        self._trainer = make_trainer(self._schedule)
+        latest = workdir / checkpoints.FOLDER / checkpoints.LATEST
+        newest = checkpoints.newest(latest, self._trainer.checkpoint_suffix)
+        if newest:
+            self._trainer.restore(newest)
+        self._last_save = self._last_curves = time.monotonic()
+        self._start_step = self._trainer.step
+        self._stop = self._evaluating = self._warned = False
+        if any(record["step"] == self._trainer.step for record in read_metrics(workdir)):
+            self._trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
+        # An epoch whose steps are done, but whose sums are still there, was stopped before its evaluation.
+        unfinished = self._trainer.sums().steps > 0
+        self._first_epoch = (self._trainer.step - int(unfinished)) // self._steps_per_epoch
+        self._log = RunLog(
+            workdir, epochs=self._first_epoch, step=self._trainer.step, tensorboard=config.log.tensorboard
+        )
+
+    def train(self) -> Evaluation:
+        """Train to the end and return the last evaluation.
+
+        Raises:
+          Interrupted: after Ctrl-C or SIGTERM; the state is saved.
+          UserError: if the loss stops being finite.
+        """
+        self._introduce()
+        evaluation = None
+        with self._stoppable():
+            for epoch in range(self._first_epoch, self._config.epochs):
+                evaluation = self._epoch(epoch)
+            if evaluation is None:  # there was nothing left to do
+                evaluation = self._evaluate()
+        self._trainer.wait_for_checkpoints()
+        self._report(evaluation)
+        self._log.close()
+        return evaluation
+
+    def say(self, text: str) -> None:
+        """Print a line and log it."""
+        self._log.say(text)
+
+    def _introduce(self) -> None:
+        config, data, step = self._config, self._data, self._trainer.step
+        self.say(
+            f"{data.title}: {len(data.train_images)} training and {len(data.test_images)} test images "
+            f"from {data.source}"
+        )
+        self.say(f"{config.model.arch}, {config.precision}, seed {config.seed}; {self._trainer.runtime}")
+        done = f"; going on at step {step}" if step else ""
+        epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+        self.say(
+            f"{epochs} of {self._steps_per_epoch} steps with {config.batch_size} images each, "
+            f"in {self._workdir}{done}"
+        )
+
+    def train_epoch(self, epoch: int) -> tuple[Sums, float, float]:
+        """Do what is left of an epoch's steps.
+
+        Returns:
+          the epoch's sums, the seconds that the steps took (the plan is made before), and images per second
+          without the first dispatch, which may have to be compiled.
+
+        Raises:
+          Interrupted: if the run was asked to stop.
+        """
+        config, trainer = self._config, self._trainer
+        end = (epoch + 1) * self._steps_per_epoch
+        trainer.start_epoch(
+            plan_of_epoch(config, self._data.train_images, epoch),
+            size_of_epoch(config.resize, epoch, config.epochs),
+        )
+        started = time.monotonic()
+        progress = Progress(
+            epoch + 1,
+            config.epochs,
+            self._steps_per_epoch,
+            trainer.step - epoch * self._steps_per_epoch,
+            config.batch_size,
+            config.log.seconds,
+        )
+        with contextlib.closing(progress):
+            while trainer.step < end:
+                trainer.train_steps(at_most=end - trainer.step)
+                self._start_up_is_over()
+                progress.update(trainer.step - epoch * self._steps_per_epoch, trainer, self.say)
+                self._warn_if_slow(progress.images_per_second())
+                self._save_if_due()
+                self._stop_if_asked()
+            sums = trainer.sums()
+            speed = progress.images_per_second()
+        return sums, time.monotonic() - started, speed
+
+    def _epoch(self, epoch: int) -> Evaluation:
+        config, trainer = self._config, self._trainer
+        sums, seconds, speed = self.train_epoch(epoch)
+        _require_finite("training", sums.loss, epoch)
+        evaluation = self._evaluate()
+        _require_finite("test", evaluation.loss, epoch)  # the last update comes behind the last training loss
+        record = {
+            "epoch": epoch + 1,
+            "step": trainer.step,
+            "lr": trainer.learning_rate(trainer.step - 1),
+            "train_loss": sums.loss / sums.steps,
+            "train_acc": sums.correct / (sums.steps * config.batch_size),
+            "test_loss": evaluation.loss,
+            "test_acc": evaluation.accuracy,
+            "images_per_second": speed,
+            "seconds": seconds,
+            "dataset": self._data.name,
+        }
+        best = max((r["test_acc"] for r in self._log.records), default=-1.0)
+        self._log.record(record)
+        self.say(
+            f"Epoch {epoch + 1}/{config.epochs}: train loss {record['train_loss']:.4f} "
+            f"acc {record['train_acc']:.4f} | test loss {evaluation.loss:.4f} acc {evaluation.accuracy:.4f} "
+            f"| lr {record['lr']:.3g} | {speed:.0f} img/s, {duration(seconds)}"
+        )
+        trainer.reset_sums()
+        self._save(checkpoints.LATEST)
+        if evaluation.accuracy > best:
+            trainer.save(checkpoints.BEST)
+        if time.monotonic() - self._last_curves > CURVES_EVERY_SECONDS:
+            self._draw_curves()
+        return evaluation
+
+    def _evaluate(self) -> Evaluation:
+        """Evaluate the whole test set. It changes nothing, so a stop request may cut it short."""
+        self._stop_if_asked()
+        self._evaluating = True
+        try:
+            logits = self._trainer.logits(self._data.test_images)
+        except KeyboardInterrupt:
+            self._stop = True
+            self._stop_if_asked()
+            raise
+        finally:
+            self._evaluating = False
+        return evaluate(logits, self._data.test_labels)
+
+    def _start_up_is_over(self) -> None:
+        """Tell how long it took until the first dispatch was under way, and until it was done; once."""
+        if self._tell_start_up:
+            self._tell_start_up = False
+            under_way = process_age()
+            self._trainer.sums()  # waits
+            self.say(
+                f"First step under way {under_way:.1f} s after the start, done after {process_age():.1f} s"
+            )
+
+    def _warn_if_slow(self, images_per_second: float) -> None:
+        """Once there is a speed after 20 steps, tell what a long run on a CPU will take; once."""
+        step = self._trainer.step
+        if self._warned or step < self._start_step + WARN_AFTER_STEPS or not images_per_second:
+            return
+        self._warned = True
+        seconds = (self._schedule.total - step) * self._config.batch_size / images_per_second
+        if self._trainer.on_cpu and seconds > WARN_ABOVE_SECONDS:
+            self.say(
+                f"This CPU will need about {duration(seconds)} for the whole run ({images_per_second:.0f} "
+                "img/s). Quick variants: --config=configs/r18.py:digits takes minutes, :cpu less than an "
+                "hour. Ctrl-C saves; the same command goes on."
+            )
+
+    def _save(self, kind: str) -> None:
+        self._trainer.save(kind)
+        self._last_save = time.monotonic()
+
+    def _save_if_due(self) -> None:
+        minutes = self._config.checkpoint.minutes
+        if minutes and time.monotonic() - self._last_save >= 60 * minutes:
+            self._save(checkpoints.LATEST)
+
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the process at once."""
+
+        def ask(number: int, frame: object) -> None:
+            if self._stop or self._evaluating:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _stop_if_asked(self) -> None:
+        if not self._stop:
+            return
+        trainer = self._trainer
+        self._save(checkpoints.LATEST)
+        trainer.wait_for_checkpoints()
+        self.say(
+            f"Interrupted at step {trainer.step} of {self._schedule.total}. Everything is saved; "
+            "the same command goes on from here."
+        )
+        self._log.close()
+        raise Interrupted
+
+    def _draw_curves(self) -> None:
+        config = self._config
+        drops = [(step / self._steps_per_epoch, label) for step, label in self._schedule.drops]
+        plots.curves(
+            self._log.records,
+            self._workdir / "curves.png",
+            title=f"{config.model.arch} on {self._data.title}",
+            changes=[*drops, *size_changes(config.resize, config.epochs)],
+        )
+        self._last_curves = time.monotonic()
+
+    def _report(self, evaluation: Evaluation) -> None:
+        self._draw_curves()
+        write_pictures(
+            evaluation,
+            self._data,
+            self._workdir,
+            title=f"{self._config.model.arch} on {self._data.title}",
+        )
+
+
+def _require_finite(part: str, loss: float, epoch: int) -> None:
+    """Raise a `UserError` if a loss is not finite."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the {part} loss is not finite in epoch {epoch + 1}: the run has diverged; a lower "
+            f"config.optimizer.lr helps (a run can't go on from here: choose another --workdir)"
+        )
+
+
+def write_pictures(evaluation: Evaluation, data: Dataset, folder: Path, *, title: str) -> None:
+    """Write confusion.png and mistakes.png, both of the test set."""
+    matrix = tables.confusion_matrix(data.test_labels, evaluation.predictions, len(data.class_names))
+    plots.confusion(matrix, data.class_names, folder / "confusion.png", title=title)
+    plots.mistakes(
+        data.test_images,
+        data.test_labels,
+        np.asarray(evaluation.probabilities),
+        data.class_names,
+        folder / "mistakes.png",
+        title=title,
+    )

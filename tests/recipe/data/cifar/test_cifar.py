@@ -1,0 +1,798 @@
+"""CIFAR from every source, each one sound and damaged, at the size of a few dozen images."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import recipe.data
+from recipe.data.cifar import facts, prepare, tfds_folder
+from recipe.data.cifar.archive import PythonArchive
+from recipe.data.dataset import Arrays, Dataset
+from recipe.system.errors import DatasetUnavailable, UserError
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter  # noqa: E402
+from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: E402
+from tensorflow_datasets.proto import tf_example_pb2  # noqa: E402
+
+TRAIN, TEST = 20, 10  # images
+REAL = os.environ.get("TFDS_DATA_DIR", "")
+needs_real_data = pytest.mark.skipif(
+    not (Path(REAL) / "cifar10").is_dir() or not REAL, reason="TFDS_DATA_DIR names no folder with cifar10"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mini:
+    """A dataset like the real one, but small, whose archives are official by their own checksums."""
+
+    cifar: facts.Cifar
+    files: dict[str, bytes]  # the archives
+    arrays: Arrays
+    coarse: dict[str, np.ndarray]  # CIFAR-100 only
+
+
+def make_mini(name: str) -> Mini:
+    rng = np.random.default_rng(0)
+    n_classes = {"cifar10": 10, "cifar100": 100}[name]
+    sizes = {"train": TRAIN, "test": TEST}
+    images = {split: rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for split, n in sizes.items()}
+    labels = {split: rng.integers(0, n_classes, n, np.int32) for split, n in sizes.items()}
+    coarse = {split: rng.integers(0, 20, n, np.int32) for split, n in sizes.items()}
+    names = [f"class{i}" for i in range(n_classes)]
+
+    make_files = {"cifar10": cifar10_files, "cifar100": cifar100_files}[name]
+    archives, files = [], {}
+    for archive, members in zip(
+        facts.CIFAR[name].archives, make_files(images, labels, coarse, names), strict=True
+    ):
+        content = files[archive.file] = tar_gz(members)
+        # Port 9 on this machine is closed: nothing here may reach for the real address.
+        url = f"http://127.0.0.1:9/{archive.file}"
+        digest = hashlib.new(archive.algorithm, content).hexdigest()
+        archives.append(dataclasses.replace(archive, url=url, size=len(content), digest=digest))
+    return Mini(
+        dataclasses.replace(facts.CIFAR[name], train_size=TRAIN, test_size=TEST, archives=tuple(archives)),
+        files,
+        Arrays(images["train"], labels["train"], images["test"], labels["test"], tuple(names)),
+        coarse,
+    )
+
+
+def cifar10_files(images, labels, coarse, names) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What is in the binary and in the Python archive of CIFAR-10."""
+    binary = {"cifar-10-batches-bin/batches.meta.txt": ("\n".join(names) + "\n\n").encode()}
+    python = {"cifar-10-batches-py/batches.meta": python2_pickle({"label_names": names})}
+    batches = {"test_batch": ("test", slice(None))}
+    for i in range(5):
+        batches[f"data_batch_{i + 1}"] = ("train", slice(i * TRAIN // 5, (i + 1) * TRAIN // 5))
+    for name, (split, part) in batches.items():
+        rows, numbers = flat(images[split])[part], labels[split][part]
+        binary[f"cifar-10-batches-bin/{name}.bin"] = (
+            np.column_stack([numbers, rows]).astype(np.uint8).tobytes()
+        )
+        python[f"cifar-10-batches-py/{name}"] = python2_pickle(
+            {"batch_label": name, "labels": numbers.tolist(), "data": rows}
+        )
+    return binary, python
+
+
+def cifar100_files(images, labels, coarse, names) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What is in the binary and in the Python archive of CIFAR-100."""
+    coarse_names = [f"coarse{i}" for i in range(20)]
+    binary = {
+        "cifar-100-binary/fine_label_names.txt": ("\n".join(names) + "\n").encode(),
+        "cifar-100-binary/coarse_label_names.txt": ("\n".join(coarse_names) + "\n").encode(),
+    }
+    meta = {"fine_label_names": names, "coarse_label_names": coarse_names}
+    python = {"cifar-100-python/meta": python2_pickle(meta)}
+    for split in ("train", "test"):
+        rows, fine = flat(images[split]), labels[split]
+        records = np.column_stack([coarse[split], fine, rows]).astype(np.uint8)
+        binary[f"cifar-100-binary/{split}.bin"] = records.tobytes()
+        python[f"cifar-100-python/{split}"] = python2_pickle(
+            {"fine_labels": fine.tolist(), "coarse_labels": coarse[split].tolist(), "data": rows}
+        )
+    return binary, python
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Images as the archives have them: all of red, all of green, all of blue."""
+    return images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
+
+
+def tar_gz(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def python2_pickle(value: Any) -> bytes:
+    """Pickle as Python 2 did: byte strings, and the module names of old NumPy."""
+
+    def string(content: bytes) -> bytes:
+        return b"T" + struct.pack("<i", len(content)) + content
+
+    def integer(number: int) -> bytes:
+        return b"J" + struct.pack("<i", number)
+
+    def emit(value: Any) -> bytes:
+        match value:
+            case dict():
+                return b"}(" + b"".join(emit(k) + emit(v) for k, v in value.items()) + b"u"
+            case list():
+                return b"](" + b"".join(map(emit, value)) + b"e"
+            case str():
+                return string(value.encode("latin1"))
+            case int():
+                return integer(value)
+            case np.ndarray():
+                dtype = b"cnumpy\ndtype\n" + string(b"u1") + integer(0) + integer(1) + b"\x87R"
+                dtype += b"(" + integer(3) + string(b"|") + b"NNN" + integer(-1) * 2 + integer(0) + b"tb"
+                shape = b"(" + b"".join(map(integer, value.shape)) + b"t"
+                empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + integer(0) + b"\x85"
+                empty += string(b"b") + b"\x87R"
+                return empty + b"(" + integer(1) + shape + dtype + b"\x89" + string(value.tobytes()) + b"tb"
+        raise TypeError(type(value))
+
+    return b"\x80\x02" + emit(value) + b"."
+
+
+MINI = {name: make_mini(name) for name in ("cifar10", "cifar100")}
+BINARY, PYTHON = (archive.file for archive in MINI["cifar10"].cifar.archives)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def mini(monkeypatch: pytest.MonkeyPatch) -> Mini:
+    return use_mini("cifar10", monkeypatch)
+
+
+def use_mini(name: str, monkeypatch: pytest.MonkeyPatch) -> Mini:
+    monkeypatch.setitem(facts.CIFAR, name, MINI[name].cifar)
+    return MINI[name]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The data folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """TFDS folders (…/cifar10/3.0.2) of the mini datasets, in array_record format."""
+    root = tmp_path_factory.mktemp("prepared")
+    for name, mini in MINI.items():
+        archive = mini.cifar.archives[0]
+        (root / archive.file).write_bytes(mini.files[archive.file])
+        prepare.prepare(name, archive, root / archive.file, root)
+    return {name: root / name / "3.0.2" for name in MINI}
+
+
+def place_folder(prepared: Path, root: Path, file_format: str, shards: int = 1) -> Path:
+    """Copy a prepared folder to the data folder, in the given format and with so many training shards."""
+    folder = root / prepared.parent.name / prepared.name
+    shutil.copytree(prepared, folder)
+    for split, n in (("train", shards), ("test", 1)):
+        (path,) = folder.glob(f"*-{split}.*")
+        records = ArrayRecordReader(str(path)).read_all()
+        path.unlink()
+        parts = [list(part) for part in np.array_split(np.array(records, object), n)]
+        for i, part in enumerate(parts):
+            name = f"{folder.parent.name}-{split}.{file_format}-{i:05d}-of-{n:05d}"
+            write_records(folder / name, part)
+        edit_info(
+            folder,
+            lambda info, split=split, parts=parts: next(
+                entry for entry in info["splits"] if entry["name"] == split
+            ).update(shardLengths=[str(len(part)) for part in parts]),
+        )
+    edit_info(folder, lambda info: info.update(fileFormat=file_format))
+    return folder
+
+
+def read_records(path: Path) -> list[bytes]:
+    if ".array_record" in path.name:
+        return ArrayRecordReader(str(path)).read_all()
+    from recipe.data.cifar import tfrecord
+
+    return tfrecord.read(path)
+
+
+def write_records(path: Path, records: list[bytes]) -> None:
+    if ".array_record" in path.name:
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+    else:
+        writer = RecordWriter(path.open("wb"))
+    for record in records:
+        writer.write(record)
+    writer.close()
+
+
+def edit_info(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "dataset_info.json"
+    info = json.loads(path.read_text())
+    change(info)
+    path.write_text(json.dumps(info))
+
+
+def edit_example(path: Path, change: Callable[[Any], Any], index: int = 3) -> None:
+    """Change the features of one example in a shard, with valid checksums."""
+    records = read_records(path)
+    example = tf_example_pb2.Example.FromString(records[index])
+    change(example.features.feature)
+    records[index] = example.SerializeToString()
+    write_records(path, records)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def assert_holds(dataset: Dataset, arrays: Arrays) -> None:
+    for field in ("train_images", "train_labels", "test_images", "test_labels"):
+        got, expected = getattr(dataset, field), getattr(arrays, field)
+        np.testing.assert_array_equal(got, expected, err_msg=field)
+        assert got.dtype == (np.uint8 if "images" in field else np.int32)
+        assert got.flags.c_contiguous
+    assert dataset.class_names == arrays.class_names
+
+
+# Every source gives the same arrays in the same order.
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("place", ["", "downloads", "downloads/manual"])
+@pytest.mark.parametrize("kind", [0, 1], ids=["binary", "python"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_archive(name, kind, place, root, monkeypatch):
+    mini = use_mini(name, monkeypatch)
+    file = mini.cifar.archives[kind].file
+    (root / place).mkdir(parents=True, exist_ok=True)
+    (root / place / file).write_bytes(mini.files[file])
+    for _ in range(2):  # from the archive, then from the folder made of it
+        dataset = recipe.data.load(name, str(root), download=False)
+        assert_holds(dataset, mini.arrays)
+        assert dataset.source == f"TFDS folder {root}/{name}/3.0.2"
+        assert (dataset.name, dataset.title) == (name, mini.cifar.title)
+        assert (dataset.mean, dataset.std) == (mini.cifar.mean, mini.cifar.std)
+        (root / place / file).unlink(missing_ok=True)
+    assert {path.parent.name for path in root.rglob("*") if path.is_file()} == {"3.0.2"}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_folder(name, file_format, shards, root, prepared, monkeypatch):
+    mini = use_mini(name, monkeypatch)
+    place_folder(prepared[name], root, file_format, shards)
+    assert_holds(recipe.data.load(name, str(root), download=False), mini.arrays)
+
+
+def test_folder_comes_before_an_archive(mini, root, prepared):
+    place_folder(prepared["cifar10"], root, "array_record")
+    (root / BINARY).write_bytes(b"not looked at")
+    assert_holds(recipe.data.load("cifar10", str(root)), mini.arrays)
+
+
+def test_binary_archive_comes_before_the_python_one(mini, root):
+    (root / BINARY).write_bytes(mini.files[BINARY])
+    (root / PYTHON).write_bytes(b"not looked at")
+    assert_holds(recipe.data.load("cifar10", str(root)), mini.arrays)
+
+
+def test_folder_of_an_old_version(mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "tfrecord", shards=2)
+
+    def age(info: dict[str, Any]) -> None:
+        del info["fileFormat"], info["moduleName"]
+        for split in info["splits"]:
+            del split["filepathTemplate"]
+
+    edit_info(folder, age)
+    assert_holds(recipe.data.load("cifar10", str(root)), mini.arrays)
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_without_ids_the_order_of_the_file_is_kept(file_format, mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, file_format)
+    (path,) = folder.glob("*-train.*")
+    examples = [tf_example_pb2.Example.FromString(record).features.feature for record in read_records(path)]
+    order = [int(example["id"].bytes_list.value[0].split(b"_")[1]) for example in examples]
+    assert order != sorted(order), "the folder is not shuffled, so this test would show nothing"
+    for i in range(TRAIN):
+        edit_example(path, lambda feature: feature.pop("id"), i)
+    dataset = recipe.data.load("cifar10", str(root))
+    np.testing.assert_array_equal(dataset.train_images, mini.arrays.train_images[order])
+    np.testing.assert_array_equal(dataset.train_labels, mini.arrays.train_labels[order])
+
+
+def test_ids_are_sorted_as_numbers(mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "tfrecord")
+
+    def lengthen(feature: Any) -> None:  # as text, 'train_100002' comes before 'train_20000'
+        number = 100_000 if feature["label"].int64_list.value[0] % 2 else 20_000
+        ((prefix, i),) = [feature["id"].bytes_list.value[0].split(b"_")]
+        feature["id"].bytes_list.value[0] = prefix + b"_%d" % (int(i) + number)
+
+    (path,) = folder.glob("*-train.*")
+    for i in range(TRAIN):
+        edit_example(path, lengthen, i)
+    order = np.argsort(mini.arrays.train_labels % 2, kind="stable")
+    dataset = recipe.data.load("cifar10", str(root))
+    np.testing.assert_array_equal(dataset.train_labels, mini.arrays.train_labels[order])
+
+
+# Which folder.
+
+
+def test_newest_filled_version(mini, root, prepared):
+    newest = place_folder(prepared["cifar10"], root, "array_record").rename(root / "cifar10" / "3.0.10")
+    edit_info(newest, lambda info: info.update(version="3.0.10"))
+    place_folder(prepared["cifar10"], root, "array_record")
+    (root / "cifar10" / "4.0.0").mkdir()
+    (root / "cifar10" / "4.0.1").mkdir()
+    (root / "cifar10" / "4.0.1" / "incomplete.ABCDEF").write_bytes(b"")
+    (root / "cifar10" / "incomplete.ABCDEF_9.9.9").mkdir()
+    dataset = recipe.data.load("cifar10", str(root))
+    assert dataset.source.endswith("/cifar10/3.0.10")
+
+
+@pytest.mark.parametrize("leftover", ["3.0.2", "3.0.2/incomplete.ABCDEF", "incomplete.ABCDEF_3.0.2/shard"])
+def test_leftovers_are_not_a_prepared_folder(leftover, mini, root):
+    (root / "cifar10" / leftover).mkdir(parents=True)
+    with pytest.raises(DatasetUnavailable):
+        recipe.data.load("cifar10", str(root), download=False)
+    (root / BINARY).write_bytes(mini.files[BINARY])
+    dataset = recipe.data.load("cifar10", str(root), download=False)
+    assert_holds(dataset, mini.arrays)
+    assert dataset.source == f"TFDS folder {root}/cifar10/3.0.2"
+
+
+def test_data_folder(mini, root, prepared, tmp_path, monkeypatch):
+    def source(directory: str = "") -> str:
+        return recipe.data.load("cifar10", directory, download=False).source
+
+    with pytest.raises(UserError, match=r"^data folder ~/nowhere does not exist; "):
+        source("~/nowhere")
+    home = tmp_path / "home" / "tensorflow_datasets"
+    with pytest.raises(DatasetUnavailable, match="is not in ~/tensorflow_datasets "):
+        source()
+    place_folder(prepared["cifar10"], home, "array_record")
+    assert source() == "TFDS folder ~/tensorflow_datasets/cifar10/3.0.2"
+    place_folder(prepared["cifar10"], root, "array_record")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(root))
+    assert source() == f"TFDS folder {root}/cifar10/3.0.2"
+    assert source("~/tensorflow_datasets") == "TFDS folder ~/tensorflow_datasets/cifar10/3.0.2"
+    monkeypatch.setenv("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    assert source() == "TFDS folder ~/tensorflow_datasets/cifar10/3.0.2"
+
+
+def test_part_of_a_dataset_is_announced(mini, root, prepared, monkeypatch, caplog):
+    place_folder(prepared["cifar10"], root, "array_record")
+    recipe.data.load("cifar10", str(root))
+    assert not caplog.records
+    monkeypatch.setitem(facts.CIFAR, "cifar10", dataclasses.replace(mini.cifar, train_size=50_000))
+    recipe.data.load("cifar10", str(root))
+    assert "holds 20 + 10 images; all of CIFAR-10 are 50000 + 10" in caplog.text
+
+
+# A damaged folder.
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000] if ".tfrecord" in path.name else path.read_bytes()[:70_000])
+
+
+def flip(position: int) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[position] ^= 1
+        path.write_bytes(content)
+
+    return change
+
+
+def png(size: tuple[int, int], mode: str) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, "PNG")
+    return file.getvalue()
+
+
+def set_image(content: bytes) -> Callable[[Path], None]:
+    def change(feature: Any) -> None:
+        feature["image"].bytes_list.value[0] = content
+
+    return lambda path: edit_example(path, change)
+
+
+def set_label(label: int) -> Callable[[Path], None]:
+    def change(feature: Any) -> None:
+        feature["label"].int64_list.value[0] = label
+
+    return lambda path: edit_example(path, change)
+
+
+SHARD_DAMAGES = {
+    "missing": (Path.unlink, "is missing"),
+    "empty": (lambda path: path.write_bytes(b""), ""),
+    "truncated": (truncate, "cannot be read"),
+    "flipped header": (flip(70), "cannot be read"),
+    "flipped data": (flip(10_000), "cannot be read"),
+    "one record less": (
+        lambda path: write_records(path, read_records(path)[:-1]),
+        f"has {TRAIN - 1} examples instead of {TRAIN}",
+    ),
+    "no example": (
+        lambda path: write_records(path, [*read_records(path)[:-1], b"\xff"]),
+        f"has an example ({TRAIN - 1}) that cannot be decoded",
+    ),
+    "no image": (
+        lambda path: edit_example(path, lambda feature: feature.pop("image")),
+        "has an example (3) that cannot be decoded",
+    ),
+    "no PNG": (set_image(b"GIF89a"), "has an example (3) that cannot be decoded"),
+    "cut PNG": (set_image(png((32, 32), "RGB")[:50]), "has an example (3) that cannot be decoded"),
+    "28×28": (set_image(png((28, 28), "RGB")), "an image of shape (28, 28, 3)"),
+    "grey": (set_image(png((32, 32), "L")), "an image of shape (32, 32)"),
+    "label too large": (set_label(10), "has the label 10 where there are 10 classes"),
+    "label negative": (set_label(-1), "has the label -1 where there are 10 classes"),
+    "label enormous": (set_label(2**40), "has an example (3) that cannot be decoded"),
+}
+
+DESCRIPTION_DAMAGES = {
+    "no info": ("dataset_info.json", Path.unlink, "is missing"),
+    "cut info": ("dataset_info.json", lambda path: path.write_text("{"), "is not valid JSON"),
+    "binary info": ("dataset_info.json", lambda path: path.write_bytes(b"\xff\x00"), "is not valid JSON"),
+    "foreign info": ("", lambda path: (path / "dataset_info.json").write_text("[1]"), "cannot be read by"),
+    "no test split": (
+        "dataset_info.json",
+        lambda path: edit_info(path.parent, lambda info: info["splits"].pop()),
+        "has no split 'test'",
+    ),
+    "no features": ("features.json", Path.unlink, "is missing"),
+    "cut features": ("features.json", lambda path: path.write_text('{"a": '), "is not valid JSON"),
+    "no class names": ("label.labels.txt", Path.unlink, "is missing"),
+    "cut class names": (
+        "label.labels.txt",
+        lambda path: path.write_text("cat\n"),
+        "has 1 class names instead of 10",
+    ),
+}
+
+
+def assert_damage_is_told(folder: Path, path: Path, reason: str, mini: Mini, root: Path) -> None:
+    """The right file is named, nothing else is used instead, and nothing is left behind."""
+    (root / BINARY).write_bytes(mini.files[BINARY])
+    before = files_in(root)
+    with pytest.raises(UserError) as caught:
+        recipe.data.load("cifar10", str(root))
+    message = str(caught.value)
+    assert not isinstance(caught.value, DatasetUnavailable)
+    assert message.startswith(f"{path} ")
+    assert reason in message
+    assert message.index(";") - len(str(path)) <= 121
+    assert message.endswith(
+        f"; the folder {folder} is damaged: restore it, or delete it to have it made anew"
+    )
+    assert "\n" not in message
+    assert files_in(root) == before
+    assert not Path(os.environ["XDG_CACHE_HOME"]).exists()
+
+
+@pytest.mark.parametrize("damage", SHARD_DAMAGES)
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_damaged_shard(file_format, damage, mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, file_format)
+    (path,) = folder.glob("*-train.*")
+    change, reason = SHARD_DAMAGES[damage]
+    change(path)
+    assert_damage_is_told(folder, path, reason, mini, root)
+
+
+@pytest.mark.parametrize("damage", DESCRIPTION_DAMAGES)
+def test_damaged_description(damage, mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "array_record")
+    file, change, reason = DESCRIPTION_DAMAGES[damage]
+    change(folder / file)
+    assert_damage_is_told(folder, folder / file, reason, mini, root)
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_any_flipped_bit_is_found_or_does_no_harm(file_format, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, file_format)
+    (path,) = folder.glob("*-test.*")
+    sound = path.read_bytes()
+    found = 0
+    for position in np.random.default_rng(0).integers(0, 20_000, 30):  # array_record pads to 64 KiB
+        flip(position)(path)
+        try:
+            arrays = tfds_folder.read(folder)
+        except UserError:
+            found += 1
+        else:
+            np.testing.assert_array_equal(arrays.test_images, MINI["cifar10"].arrays.test_images)
+            np.testing.assert_array_equal(arrays.test_labels, MINI["cifar10"].arrays.test_labels)
+        path.write_bytes(sound)
+    assert found > 20
+
+
+def test_damage_after_a_good_start_is_found(mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "array_record")
+    recipe.data.load("cifar10", str(root))
+    (path,) = folder.glob("*-test.*")
+    path.unlink()
+    with pytest.raises(UserError, match=r"-test\.array_record-00000-of-00001 is missing"):
+        recipe.data.load("cifar10", str(root))
+
+
+def test_other_formats_are_refused(mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "array_record")
+    for path in folder.glob("*.array_record-*"):
+        path.rename(folder / path.name.replace("array_record", "parquet"))
+    edit_info(folder, lambda info: info.update(fileFormat="parquet"))
+    with pytest.raises(UserError, match="is a parquet file; only array_record and tfrecord can be read"):
+        recipe.data.load("cifar10", str(root))
+
+
+def test_unreadable_data_folder(mini, root, monkeypatch):
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(tfds_folder, "find", denied)
+    with pytest.raises(UserError, match=f"^cannot read CIFAR-10: .*Permission denied: '{root}/cifar10'$"):
+        recipe.data.load("cifar10", str(root))
+
+
+# A damaged archive.
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+@pytest.mark.parametrize("file", [BINARY, PYTHON])
+def test_damaged_archive(file, damage, mini, root):
+    content = bytearray(mini.files[file])
+    if damage == "truncated":
+        del content[-100:]
+    else:
+        content[len(content) // 2] ^= 1
+    (root / file).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        recipe.data.load("cifar10", str(root))
+    assert str(caught.value) == (
+        f"{root / file} ({len(content):,} bytes; {len(mini.files[file]):,} expected) is truncated or "
+        "damaged; delete it and download it again"
+    )
+    assert files_in(root) == {file: bytes(content)}
+
+
+def test_pickles_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "evil"),)
+
+    archive = MINI["cifar10"].cifar.archives[1]
+    members = dict.fromkeys([*archive.train, *archive.test], pickle.dumps({"data": Evil(), "labels": []}, 2))
+    path = tmp_path / archive.file
+    path.write_bytes(tar_gz({f"{archive.folder}/{name}": content for name, content in members.items()}))
+    with pytest.raises(pickle.UnpicklingError, match="mkdir has no place in a CIFAR archive"):
+        archive.read(path)
+    assert not (tmp_path / "evil").exists()
+
+
+# The folder that is made of an archive.
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_made_folder_is_genuine(name, prepared):
+    mini, data_dir = MINI[name], prepared[name].parents[1]
+    builder = tfds.builder(name, data_dir=data_dir)
+    assert builder.is_prepared()
+    assert builder.data_dir == str(prepared[name])
+    assert builder.info.features["label"].names == list(mini.arrays.class_names)
+    assert json.loads((prepared[name] / "dataset_info.json").read_text())["moduleName"] == (
+        "tensorflow_datasets.image_classification.cifar"
+    )
+    for split in ("train", "test"):
+        images, labels = getattr(mini.arrays, f"{split}_images"), getattr(mini.arrays, f"{split}_labels")
+        source = tfds.data_source(name, split=split, data_dir=data_dir)
+        examples = sorted(source, key=lambda example: example["id"])
+        assert [example["id"] for example in examples] == [
+            f"{split}_{i:05d}".encode() for i in range(len(images))
+        ]
+        np.testing.assert_array_equal([example["image"] for example in examples], images)
+        np.testing.assert_array_equal([example["label"] for example in examples], labels)
+        if name == "cifar100":
+            np.testing.assert_array_equal([e["coarse_label"] for e in examples], mini.coarse[split])
+    if name == "cifar100":
+        assert builder.info.features["coarse_label"].names == [f"coarse{i}" for i in range(20)]
+
+
+def test_making_a_folder_is_silent_and_leaves_only_the_folder(mini, root, capfd, caplog):
+    caplog.set_level(logging.INFO)
+    (root / BINARY).write_bytes(mini.files[BINARY])
+    recipe.data.load("cifar10", str(root))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert sorted(path.name for path in root.iterdir()) == [BINARY, "cifar10"]
+    assert [path.name for path in (root / "cifar10").iterdir()] == ["3.0.2"]
+
+
+def test_folder_that_cannot_be_written(mini, root, caplog, monkeypatch):
+    (root / "cifar10").write_text("a file where the folder should be")  # works for root too
+    (root / PYTHON).write_bytes(mini.files[PYTHON])
+    before = files_in(root)
+    for _ in range(2):
+        caplog.clear()
+        dataset = recipe.data.load("cifar10", str(root))
+        assert_holds(dataset, mini.arrays)
+        assert dataset.source == f"archive {root / PYTHON}"
+        (warning,) = caplog.messages
+        assert warning.startswith(f"cannot write a TFDS folder in {root} (")
+        monkeypatch.setattr(PythonArchive, "read", None)  # the second time, the arrays are in the cache
+    assert files_in(root) == before
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("No space left")])
+def test_failure_in_the_middle_of_writing(error, mini, root, monkeypatch, caplog):
+    def fail(image: np.ndarray) -> bytes:
+        raise error
+
+    monkeypatch.setattr(prepare, "_png", fail)
+    (root / BINARY).write_bytes(mini.files[BINARY])
+    assert_holds(recipe.data.load("cifar10", str(root)), mini.arrays)
+    assert "No space left" in caplog.text
+    assert files_in(root) == {BINARY: mini.files[BINARY]}
+    assert list((root / "cifar10").iterdir()) == []
+
+
+def test_another_process_makes_the_same_folder(mini, root, prepared, monkeypatch, caplog):
+    png = prepare._png
+
+    def overtaken(image: np.ndarray) -> bytes:
+        if not (root / "cifar10" / "3.0.2").exists():
+            place_folder(prepared["cifar10"], root, "array_record")
+        return png(image)
+
+    monkeypatch.setattr(prepare, "_png", overtaken)
+    (root / BINARY).write_bytes(mini.files[BINARY])
+    dataset = recipe.data.load("cifar10", str(root))
+    assert_holds(dataset, mini.arrays)
+    assert dataset.source == f"TFDS folder {root}/cifar10/3.0.2"
+    assert [path.name for path in (root / "cifar10").iterdir()] == ["3.0.2"]
+    assert not caplog.records
+
+
+# No source at all. (test_download.py has the ways in which a download fails.)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_unavailable(name, root, monkeypatch):
+    mini = use_mini(name, monkeypatch)
+    files = " or ".join(archive.file for archive in mini.cifar.archives)
+    nowhere = f"{mini.cifar.title} is not in {root} (no prepared folder {name}/<version>, no {files})"
+    with pytest.raises(DatasetUnavailable) as caught:
+        recipe.data.load(name, str(root), download=False)
+    assert str(caught.value) == f"{nowhere} and was not downloaded: downloading is switched off"
+    with pytest.raises(DatasetUnavailable) as caught:
+        recipe.data.load(name, str(root))
+    assert str(caught.value).startswith(
+        f"{nowhere} and was not downloaded: the connection to 127.0.0.1 failed: "
+    )
+    assert "\n" not in str(caught.value)
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_how_to_get(name):
+    text = recipe.data.how_to_get(name)
+    for archive in facts.CIFAR[name].archives:
+        assert archive.file in text
+    for part in ("$TFDS_DATA_DIR", "--config.data.dir=", facts.CIFAR[name].archives[0].url, f"{name}/"):
+        assert part in text
+
+
+def test_unknown_name():
+    with pytest.raises(UserError, match=r"^unknown dataset 'cifar11'; did you mean 'cifar100?'\?$"):
+        recipe.data.load("cifar11")
+
+
+# Decoding once. (test_cache.py has the cache itself.)
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_second_start_decodes_nothing(file_format, mini, root, prepared, monkeypatch):
+    place_folder(prepared["cifar10"], root, file_format)
+    recipe.data.load("cifar10", str(root))
+    monkeypatch.setattr(tfds_folder, "read", None)
+    assert_holds(recipe.data.load("cifar10", str(root)), mini.arrays)
+
+
+def test_changed_folder_is_read_again(mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "tfrecord")
+    recipe.data.load("cifar10", str(root))
+    (path,) = folder.glob("*-test.*")
+    for i in range(TEST):
+        edit_example(path, lambda feature: feature["label"].int64_list.value.__setitem__(0, 7), i)
+    assert recipe.data.load("cifar10", str(root)).test_labels.tolist() == [7] * TEST
+
+
+# The real dataset.
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return recipe.data.load("cifar10", REAL, download=False)
+
+
+@needs_real_data
+def test_real_dataset(real):
+    for images, labels, n in (
+        (real.train_images, real.train_labels, 5000),
+        (real.test_images, real.test_labels, 1000),
+    ):
+        assert images.shape == (10 * n, 32, 32, 3)
+        assert images.dtype == np.uint8
+        assert np.bincount(labels).tolist() == [n] * 10
+    assert real.class_names == (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+
+
+@needs_real_data
+def test_published_constants(real):
+    values = np.arange(256) / 255
+    for channel in range(3):
+        counts = np.bincount(real.train_images[..., channel].ravel(), minlength=256)
+        mean = np.average(values, weights=counts)
+        std = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+        assert real.mean[channel] == pytest.approx(mean, abs=5e-9)
+        assert real.std[channel] == pytest.approx(std, abs=5e-9)
+
+
+@needs_real_data
+def test_made_folder_is_shuffled_as_the_real_one(prepared):
+    """TFDS orders examples by a hash of their number, so the small folder shows the real one's order."""
+    real = max((Path(REAL) / "cifar10").iterdir())
+
+    def ids(folder: Path) -> list[int]:
+        (path,) = folder.glob("*-test.array_record-*")
+        examples = [tf_example_pb2.Example.FromString(record) for record in read_records(path)]
+        texts = [example.features.feature["id"].bytes_list.value[0] for example in examples]
+        return [int(text.removeprefix(b"test_")) for text in texts]
+
+    assert ids(prepared["cifar10"]) == [i for i in ids(real) if i < TEST]
+    assert (prepared["cifar10"] / "features.json").read_bytes() == (real / "features.json").read_bytes()
