@@ -44,43 +44,82 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. What had been saved before is whole.", file=sys.stderr)
+        print("Interrupted. Earlier checkpoints are intact.", file=sys.stderr)
         return 130
 
 
 def run(arguments: list[str], config: Any) -> int:
-    """Run the mode that the flags ask for."""
+    """Run the mode that the flags ask for: check the config, describe what is to be done, and do it."""
     mode = choice("mode", MODE.value, MODES)
     if arguments and mode != "predict":
         raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
 
-    from recipe import commands  # after the flags, so that a wrong one is told at once
-    from recipe.system import files
-    from recipe.training import settings
+    from recipe.training import settings  # behind the flags, so that a wrong one is told at once
 
     settings.check(config)
     if mode in ("train", "eval"):
-        data, notice = load_data(config)  # may turn the config into the digits' one
-    workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
-    checkpoint = CHECKPOINT.value or str(workdir)
-    if not WORKDIR.value and mode != "train" and (files.expanded(checkpoint) / "config.json").exists():
-        workdir = files.expanded(checkpoint)  # pictures go to the run that the network is from
-    engine = importlib.import_module(ENGINES[config.engine])
+        return run_on_data(mode, config)
+    return predict(arguments, config) if mode == "predict" else summary(config)
+
+
+def run_on_data(mode: str, config: Any) -> int:
+    """Train or evaluate. The data comes first, since without CIFAR the config becomes that of the digits."""
+    from recipe import commands
+    from recipe.training.description import describe_inference, describe_run
+
+    data, notice = load_data(config)
+    held_out = config.data.holdout
+    checkpoint, workdir = places(mode, config)
+    engine = engine_of(config)
     try:
-        if mode in ("train", "eval") and config.data.holdout:
-            data = data.hold_out(config.data.holdout)
+        data = data.hold_out(held_out) if held_out else data
         if mode == "train":
-            return commands.train(engine, config, data, workdir, notice)
-        if mode == "eval":
-            return commands.evaluate(engine, config, data, checkpoint, workdir / "eval", notice)
+            return commands.train(engine, describe_run(config, data, workdir), data, notice)
+        return commands.evaluate(
+            engine, describe_inference(config), data, checkpoint, workdir / "eval",
+            held_out=held_out, notice=notice,
+        )  # fmt: skip
     except UserError as error:  # which may come from the data not being what was asked for
         if notice:
             raise UserError(f"{error}\n{notice}") from error
         raise
-    if mode == "predict":
-        paths = [*IMAGES.value, *arguments]
-        return commands.predict(engine, config, checkpoint, paths, OUTPUT.value, workdir / "predict")
-    return commands.summary(engine, config)
+
+
+def predict(arguments: list[str], config: Any) -> int:
+    """Predict the classes of images."""
+    from recipe import commands
+    from recipe.training.description import describe_inference
+
+    checkpoint, workdir = places("predict", config)
+    paths = [*IMAGES.value, *arguments]
+    return commands.predict(
+        engine_of(config), describe_inference(config), checkpoint, paths, OUTPUT.value, workdir / "predict"
+    )
+
+
+def summary(config: Any) -> int:
+    """Print the layer table of the config's network, which needs no data: it has no class names in it."""
+    from recipe import commands, data
+    from recipe.training.description import describe_model
+
+    names = tuple(map(str, range(data.classes(config.data.name, config.data.dir))))
+    return commands.summary(engine_of(config), describe_model(config, names, (0.0,) * 3, (1.0,) * 3))
+
+
+def places(mode: str, config: Any) -> tuple[str, Path]:
+    """The checkpoint to load, and the workdir: without --workdir the run that the checkpoint is from."""
+    from recipe.system import files
+
+    workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
+    checkpoint = CHECKPOINT.value or str(workdir)
+    if not WORKDIR.value and mode != "train" and (files.expanded(checkpoint) / "config.json").exists():
+        workdir = files.expanded(checkpoint)
+    return checkpoint, workdir
+
+
+def engine_of(config: Any) -> Any:
+    """The package of the engine that computes; nothing of the other one is loaded."""
+    return importlib.import_module(ENGINES[config.engine])
 
 
 def load_data(config: Any) -> tuple[Any, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import jax.numpy as jnp
 import optax
 
 from recipe.schedule import Schedule
+from recipe.training.description import Optimizer
 
 
 def make_schedule(schedule: Schedule) -> optax.Schedule:
@@ -29,13 +29,13 @@ def make_schedule(schedule: Schedule) -> optax.Schedule:
     return lambda step: decay(jnp.asarray(step, float))
 
 
-def make_optimizer(config: Any, schedule: Schedule) -> optax.GradientTransformation:
+def make_optimizer(options: Optimizer, schedule: Schedule) -> optax.GradientTransformation:
     """SGD with momentum; weight decay joins the gradient before momentum, on all parameters.
 
     g ← g + weight_decay·p;  m ← momentum·m + g;  p ← p − lr·m  (Nesterov: p ← p − lr·(g + momentum·m)),
     as `torch.optim.SGD` with dampening 0.
     """
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay),
-        optax.sgd(make_schedule(schedule), momentum=config.momentum, nesterov=config.nesterov),
+        optax.add_decayed_weights(options.weight_decay),
+        optax.sgd(make_schedule(schedule), momentum=options.momentum, nesterov=options.nesterov),
     )

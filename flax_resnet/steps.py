@@ -12,6 +12,7 @@ from flax import nnx
 
 from flax_resnet.augment import make_batch, standardise
 from flax_resnet.train_state import TrainState, Tree
+from recipe.training.description import Augment
 
 Metrics = dict[str, jax.Array]
 
@@ -65,28 +66,33 @@ def make_train_step(
 
 def make_planned_steps(
     train_step: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]],
-    augment: Any,
+    augment: Augment,
     *,
     loop: bool,
     out: Any,
 ) -> Any:
-    """Return steps(state, sums, data, plan, *, count) -> (state, sums), compiled, with the state donated.
+    """Return steps(state, sums, data, plan, resize_matrix, count) -> (state, sums), compiled.
 
     Each step takes its batch from the device-resident data by the epoch plan's row, and adds its metrics
-    to the epoch's sums {"loss", "correct", "steps"}. Data and plan are arguments, never closed over: as
-    constants, XLA would fold them into the program.
+    to the epoch's sums {"loss", "correct", "steps"}. The state is donated. Data and plan are arguments, never
+    closed over: as constants, XLA would fold them into the program. `resize_matrix` is None where images keep
+    their size.
 
-    With `loop`, `count` steps run in one program, by `jax.lax.scan`, and how an epoch is cut into counts
-    changes no bit. Without it `count` is 1 and there is no loop, not even of one step: in a loop, XLA:CPU
-    computes a convolution's weight gradient tens of times slower (jax #12868). XLA rounds a step in a loop
-    and one outside differently. `out` holds the shardings of (state, sums).
+    With `loop`, `count` steps run in one program, and how an epoch is cut into counts changes no bit and
+    compiles nothing anew. Without it one step runs, and there is no loop, not even of one step: in a loop,
+    XLA:CPU computes a convolution's weight gradient tens of times slower (jax #12868). XLA rounds a step in a
+    loop and one outside differently. `out` holds the shardings of (state, sums).
     """
 
     def step(
-        state: TrainState, sums: Metrics, data: dict[str, jax.Array], plan: dict[str, jax.Array]
+        state: TrainState,
+        sums: Metrics,
+        data: dict[str, jax.Array],
+        plan: dict[str, jax.Array],
+        resize_matrix: jax.Array | None,
     ) -> tuple[TrainState, Metrics]:
         row = {name: rows[state.step % len(rows)] for name, rows in plan.items()}
-        state, metrics = train_step(state, make_batch(data, row, augment))
+        state, metrics = train_step(state, make_batch(data, row, augment, resize_matrix))
         return state, {
             "loss": sums["loss"] + metrics["loss"],
             "correct": sums["correct"] + metrics["correct"],
@@ -98,14 +104,15 @@ def make_planned_steps(
         sums: Metrics,
         data: dict[str, jax.Array],
         plan: dict[str, jax.Array],
-        *,
+        resize_matrix: jax.Array | None,
         count: int,
     ) -> tuple[TrainState, Metrics]:
-        if not loop:
-            return step(state, sums, data, plan)
-        return jax.lax.scan(lambda carry, _: (step(*carry, data, plan), None), (state, sums), length=count)[0]
+        def body(_: int, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            return step(*carry, data, plan, resize_matrix)
 
-    return jax.jit(steps, static_argnames="count", donate_argnums=0, out_shardings=out)
+        return jax.lax.fori_loop(0, count, body, (state, sums)) if loop else body(0, (state, sums))
+
+    return jax.jit(steps, donate_argnums=0, out_shardings=out)
 
 
 def make_eval_step(graphdef: nnx.GraphDef) -> Any:

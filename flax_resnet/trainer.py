@@ -12,17 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.checkpoint import SUFFIX, CheckpointWriter, read
+from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
 from flax_resnet.optimizer import make_optimizer, make_schedule
-from flax_resnet.predict import batched, device_table, runtime, set_up
+from flax_resnet.predict import batched, device_table
+from flax_resnet.runtime import in_own_precision, runtime
 from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
-from flax_resnet.train_state import TrainState, abstract_model, from_saved, initial_state, to_saved
-from recipe.architectures import ModelDescription
+from flax_resnet.train_state import TrainState, Tree, abstract_model, from_saved, initial_state, to_saved
 from recipe.data import Dataset
 from recipe.plan import EpochPlan
 from recipe.resize import bilinear
-from recipe.schedule import Schedule
 from recipe.training import checkpoints
+from recipe.training.description import RunDescription
 from recipe.training.engine import Sums
 
 DISPATCHES_UNDER_WAY = 2  # enough to keep a device busy, few enough to stop at once
@@ -32,57 +33,68 @@ STEPS_PER_DISPATCH = 10  # on accelerators, which idle while a host dispatches; 
 class Trainer:
     """A network in training; see recipe.training.engine.Trainer."""
 
-    def __init__(
-        self, config: Any, description: ModelDescription, schedule: Schedule, data: Dataset, workdir: Path
-    ):
-        set_up(config.precision)
-        self._mesh = DataMesh()
-        self._mesh.check(config.batch_size)
-        self.runtime = runtime(config.precision, config.cpu_kernels)
-        self.checkpoint_suffix = SUFFIX
+    checkpoint_suffix = SUFFIX
+
+    def __init__(self, run: RunDescription, data: Dataset):
+        keep_programs()
+        self.precision = run.precision
+        self.runtime = runtime(run.precision, run.cpu_kernels)
         self.on_cpu = jax.default_backend() == "cpu"
-        graphdef, params, batch_stats = abstract_model(description, config.precision, config.cpu_kernels)
-        optimizer = make_optimizer(config.optimizer, schedule)
-        self.state = self._on_devices(initial_state(config.seed, params, batch_stats, optimizer))
         self.step = 0
-        self._steps_per_dispatch = config.steps_per_dispatch or (1 if self.on_cpu else STEPS_PER_DISPATCH)
+        self._mesh = DataMesh()
+        self._mesh.check(run.batch_size)
+        self._steps_per_dispatch = run.steps_per_dispatch or (1 if self.on_cpu else STEPS_PER_DISPATCH)
+        self._eval_batch_size = run.eval_batch_size
+        self._writer = CheckpointWriter(run.workdir, run.record)
+        self._build(run, data)
+
+    @in_own_precision
+    def _build(self, run: RunDescription, data: Dataset) -> None:
+        """Make the programs, the initial state, and the data on the devices."""
+        graphdef, params, batch_stats = abstract_model(run.model, run.precision, run.cpu_kernels)
+        optimizer = make_optimizer(run.optimizer, run.schedule)
+        self.state = self._on_devices(initial_state(run.seed, params, batch_stats, optimizer))
         self.planned_steps = make_planned_steps(
-            make_train_step(graphdef, optimizer, config.label_smoothing),
-            config.augment,
+            make_train_step(graphdef, optimizer, run.label_smoothing),
+            run.augment,
             loop=self._steps_per_dispatch > 1,
             out=(self._mesh.state(self.state), self._mesh.whole),
         )
         self.eval_step = make_eval_step(graphdef)
-        self._eval_batch_size = config.eval_batch_size
         # as numbers, all at once: to ask the device for one would wait for the steps that it has queued
-        self._learning_rates = np.asarray(jax.vmap(make_schedule(schedule))(np.arange(schedule.total)))
+        steps = np.arange(run.schedule.total)
+        self._learning_rates = np.asarray(jax.vmap(make_schedule(run.schedule))(steps))
         self._data = self._everywhere(
             {
                 "image": data.train_images,
                 "label": data.train_labels,
-                "table": device_table(description, config.precision),
+                "table": device_table(run.model, run.precision),
             }
         )
         self._plan: dict[str, jax.Array] = {}
-        self._writer = CheckpointWriter(workdir, checkpoints.record(description, config))
+        self._resize_matrix: jax.Array | None = None
         self.reset_sums()
 
     def learning_rate(self, step: int) -> float:
         """The learning rate that a step is made with."""
         return float(self._learning_rates[step])
 
+    @in_own_precision
     def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
         self._plan = jax.device_put(dataclasses.asdict(plan), self._mesh.plan)
-        self._data.pop("resize", None)
+        self._resize_matrix = None
         if image_size is not None:
             matrix = bilinear(self._data["image"].shape[1], image_size).astype(self._data["table"].dtype)
-            self._data["resize"] = self._everywhere(matrix)
+            self._resize_matrix = self._everywhere(matrix)
 
+    @in_own_precision
     def train_steps(self, at_most: int) -> None:
         """Queue one dispatch of steps, and wait until no more than a few dispatches are under way."""
         count = min(at_most, self._steps_per_dispatch)
-        self.state, sums = self.planned_steps(self.state, self._sums[-1], self._data, self._plan, count=count)
+        self.state, sums = self.planned_steps(
+            self.state, self._sums[-1], self._data, self._plan, self._resize_matrix, count
+        )
         self.step += count
         self._sums.append(sums)
         jax.block_until_ready(self._sums[0])
@@ -99,6 +111,7 @@ class Trainer:
         """Start a new epoch's sums."""
         self._set_sums(Sums(loss=0.0, correct=0, steps=0))
 
+    @in_own_precision
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map N ≥ 1 uint8 images (N, H, W, 3) to logits (N, classes), as a `Predictor` would."""
         params, batch_stats = self.state.params, self.state.batch_stats
@@ -113,7 +126,7 @@ class Trainer:
     def save(self, kind: str) -> None:
         """Start saving a checkpoint as "latest" or "best"."""
         progress = checkpoints.progress(self.step, self.sums())
-        self._writer.save(kind, self.step, to_saved(self.state), progress)
+        self._writer.save(kind, self.step, self.get_state(), progress)
 
     def wait_for_checkpoints(self) -> None:
         """Return when everything is on disk."""
@@ -122,10 +135,22 @@ class Trainer:
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same run."""
         record, saved = read(path)
-        self.step, sums = checkpoints.progressed(record, path)
-        self.state = self._on_devices(from_saved(saved, self.step, self.state))
+        step, sums = checkpoints.progressed(record, path)
+        self.set_state(saved, step)
         self._set_sums(sums)
 
+    def get_state(self) -> Tree:
+        """What a checkpoint holds: {"params", "batch_stats", "momentum"}, nested dicts with string keys."""
+        return to_saved(self.state)
+
+    @in_own_precision
+    def set_state(self, saved: Tree, step: int) -> None:
+        """Take the state of a checkpoint; the next step is number `step`, of an epoch without sums yet."""
+        self.step = step
+        self.state = self._on_devices(from_saved(saved, step, self.state))
+        self.reset_sums()
+
+    @in_own_precision
     def _set_sums(self, values: Sums) -> None:
         sums: Metrics = {
             "loss": jnp.asarray(values.loss, self._data["table"].dtype),

@@ -6,62 +6,73 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recipe import data as datasets
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset, images
 from recipe.output import layer_table, plots, tables
-from recipe.schedule import Schedule
 from recipe.system import files
 from recipe.system.errors import UserError, choice
-from recipe.training import metrics, settings
-from recipe.training.engine import Engine, Trainer
-from recipe.training.loop import Interrupted, Run, write_pictures
+from recipe.training import metrics, workdir
+from recipe.training.description import Inference, RunDescription
+from recipe.training.engine import Engine
+from recipe.training.loop import Interrupted, TrainingLoop, write_pictures
 
 OUTPUTS = ("table", "json", "csv")
 TOP = 5
 GRID_PIXELS = 160  # longest side of a picture in the grid
 
 
-def train(engine: Engine, config: Any, data: Dataset, workdir: Path, notice: str) -> int:
-    """Train, or go on training, in a workdir. A notice, if any, opens and closes the output."""
-    description = settings.describe(config, data.class_names, data.mean, data.std)
-    settings.check_size(config, data)
-
-    def make_trainer(schedule: Schedule) -> Trainer:
-        trainer = engine.Trainer(config, description, schedule, data, workdir)
-        settings.claim(workdir, config, data)  # a config that the trainer refuses must not be left there
-        return trainer
-
-    run = Run(config, data, workdir, make_trainer, tell_start_up=True)
-    settings.write(workdir, config, data)  # who computes, and where the data lies, may have changed
-    rows = engine.layer_rows(description)
-    files.write_text(workdir / "layers.txt", layer_table.render(rows, input_shape(description)) + "\n")
+def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> int:
+    """Train, or go on training, in the run's workdir. A notice, if any, opens and closes the output."""
+    trainer = engine.Trainer(run, data)
+    workdir.check_or_create(run)  # behind the trainer: a run that it refuses must not be left there
+    loop = TrainingLoop(run, data, trainer, tell_start_up=True)
+    loop.restore()
+    workdir.write_config(run)  # who computes, and where the data lies, may have changed
+    table = layer_table.render(engine.layer_rows(run.model), input_shape(run.model))
+    files.write_text(run.workdir / "layers.txt", table + "\n")
     if notice:
-        run.say(notice)
+        loop.say(notice)
     try:
-        evaluation = run.train()
+        evaluation = loop.train()
     except Interrupted:
         return 130
     if notice:
-        run.say(notice)
-    run.say(f"Test loss: {evaluation.loss:.3f} | Test acc: {evaluation.accuracy:.3f} ({data.title})")
+        loop.say(notice)
+    loop.say(f"Test loss: {evaluation.loss:.3f} | Test acc: {evaluation.accuracy:.3f} ({data.title})")
     return 0
 
 
-def evaluate(engine: Engine, config: Any, data: Dataset, checkpoint: str, folder: Path, notice: str) -> int:
-    """Evaluate a checkpoint on the test set: per-class table, pictures, and the closing line."""
-    description, predictor = engine.load(checkpoint, config)
+def evaluate(
+    engine: Engine,
+    inference: Inference,
+    data: Dataset,
+    checkpoint: str,
+    folder: Path,
+    *,
+    held_out: int,
+    notice: str,
+) -> int:
+    """Evaluate a checkpoint on the test set: per-class table, pictures, and the closing line.
+
+    Args:
+      engine: who computes.
+      inference: how.
+      data: the dataset.
+      checkpoint: a checkpoint or a workdir.
+      folder: for the pictures.
+      held_out: how many training images stand in the place of the test images.
+      notice: opens and closes the output, if it is not "".
+    """
+    description, predictor = engine.load(checkpoint, inference)
     if description.class_names != data.class_names:
         hint = f"; add --config.data.name={description.dataset}" if description.dataset != data.name else ""
         raise UserError(
             f"{checkpoint} was trained on the {description.num_classes} classes of {description.dataset}, "
             f"which are not those of {data.title}{hint}"
         )
-    held_out = config.data.holdout
     if held_out and held_out != predictor.held_out:
         raise UserError(
             f"{checkpoint} was trained with config.data.holdout={predictor.held_out}, so that most of the "
@@ -71,7 +82,7 @@ def evaluate(engine: Engine, config: Any, data: Dataset, checkpoint: str, folder
     print(f"{description.arch} from {checkpoint}; {predictor.runtime}")
     evaluation = metrics.evaluate(predictor.logits(data.test_images), data.test_labels)
     print(tables.per_class(data.test_labels, evaluation.predictions, data.class_names))
-    with told(folder):
+    with pictures_in(folder):
         write_pictures(evaluation, data, folder, title=f"{description.arch} on {data.title}")
     print(f"Pictures: {folder / 'confusion.png'}, {folder / 'mistakes.png'}")
     print(notice, end="\n" if notice else "")
@@ -83,21 +94,21 @@ def evaluate(engine: Engine, config: Any, data: Dataset, checkpoint: str, folder
 
 
 def predict(
-    engine: Engine, config: Any, checkpoint: str, paths: Sequence[str], output: str, folder: Path
+    engine: Engine, inference: Inference, checkpoint: str, paths: Sequence[str], output: str, folder: Path
 ) -> int:
     """Print the most likely classes of image files, and draw them as a captioned grid."""
     choice("output", output, OUTPUTS)
     if not paths:
         raise UserError("predict needs images: --images FILE_OR_FOLDER…")
     found = images.find(paths)
-    description, predictor = engine.load(checkpoint, config)
+    description, predictor = engine.load(checkpoint, inference)
     batch = np.stack([images.load(path, description.image_size) for path in found])
     probabilities = np.exp(metrics.log_softmax(predictor.logits(batch)))
     tops = tables.top_k(probabilities, description.class_names, k=TOP)
     print(tables.predictions([str(path) for path in found], tops, output))
     grid = folder / "predictions.png"
     shown = found[: plots.MOST_PREDICTIONS]
-    with told(folder):
+    with pictures_in(folder):
         plots.predictions(
             [images.load_original(path, GRID_PIXELS) for path in shown],
             [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(shown, tops, strict=False)],
@@ -109,17 +120,14 @@ def predict(
     return 0
 
 
-def summary(engine: Engine, config: Any) -> int:
-    """Print the layer table of the network that a config asks for."""
-    count = datasets.classes(config.data.name, config.data.dir)
-    names = tuple(map(str, range(count)))  # a layer table has no names in it
-    description = settings.describe(config, names, (0.0,) * 3, (1.0,) * 3)
-    print(layer_table.render(engine.layer_rows(description), input_shape(description)))
+def summary(engine: Engine, model: ModelDescription) -> int:
+    """Print the layer table of a network."""
+    print(layer_table.render(engine.layer_rows(model), input_shape(model)))
     return 0
 
 
 @contextlib.contextmanager
-def told(folder: Path) -> Iterator[None]:
+def pictures_in(folder: Path) -> Iterator[None]:
     """Make a picture that can't be written into a folder a `UserError`."""
     try:
         yield

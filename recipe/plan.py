@@ -7,7 +7,6 @@ the middle of an epoch, because a plan is a pure function of (seed, epoch).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -27,19 +26,6 @@ class EpochPlan:
     def steps(self) -> int:
         """The number of full batches."""
         return len(self.index)
-
-
-def plan_of_epoch(config: Any, images: np.ndarray, epoch: int) -> EpochPlan:
-    """The plan that a config asks for, of an epoch (from 0) through the training images (N, H, W, 3)."""
-    return make_plan(
-        config.seed,
-        epoch,
-        examples=len(images),
-        batch_size=config.batch_size,
-        image_size=images.shape[1],
-        pad=config.augment.pad,
-        flip=config.augment.flip,
-    )
 
 
 def make_plan(

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import numpy as np
 
 
-def size_of_epoch(resize: Any, epoch: int, epochs: int) -> int | None:
-    """The image size in pixels of an epoch (from 0); None where images stay as they are.
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """The image sizes of a run: each holds from its start, a fraction of all epochs, until the next."""
 
-    Args:
-      resize: config.resize: every one of its sizes holds from its start, a fraction of all epochs.
-      epoch: which epoch, from 0.
-      epochs: of the whole run.
-    """
-    begun = [
-        size
-        for size, start in zip(resize.sizes, resize.starts, strict=True)
-        if round(start * epochs) <= epoch
-    ]
-    return begun[-1] if begun else None
+    sizes: tuple[int, ...] = ()  # pixels; () keeps the data's own size
+    starts: tuple[float, ...] = ()
 
+    def size_of_epoch(self, epoch: int, epochs: int) -> int | None:
+        """The image size in pixels of an epoch (from 0); None where images stay as they are.
 
-def size_changes(resize: Any, epochs: int) -> tuple[tuple[int, str], ...]:
-    """(epoch from 0, label) of every change of the image size from one epoch to the next, for plots."""
-    sizes = [size_of_epoch(resize, epoch, epochs) for epoch in range(epochs)]
-    return tuple(
-        (epoch, f"{sizes[epoch]} px") for epoch in range(1, epochs) if sizes[epoch] != sizes[epoch - 1]
-    )
+        Args:
+          epoch: which epoch, from 0.
+          epochs: of the whole run.
+        """
+        begun = [
+            size
+            for size, start in zip(self.sizes, self.starts, strict=True)
+            if round(start * epochs) <= epoch
+        ]
+        return begun[-1] if begun else None
+
+    def changes(self, epochs: int) -> tuple[tuple[int, str], ...]:
+        """(epoch from 0, label) of every change of the image size from one epoch to the next, for plots."""
+        sizes = [self.size_of_epoch(epoch, epochs) for epoch in range(epochs)]
+        return tuple(
+            (epoch, f"{sizes[epoch]} px") for epoch in range(1, epochs) if sizes[epoch] != sizes[epoch - 1]
+        )
 
 
 def bilinear(source: int, target: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +27,6 @@ class Schedule:
     start: float  # lr at step 0 as a fraction of the peak
     boundaries: tuple[int, ...]  # steps; piecewise only
     factor: float
-
-    @classmethod
-    def from_config(cls, config: Any, steps_per_epoch: int) -> Self:
-        """Turn the config's fractions into steps. The dropped remainder of an epoch counts nowhere."""
-        total = config.epochs * steps_per_epoch
-        piecewise = config.schedule.name == "piecewise"
-        return cls(
-            name=config.schedule.name,
-            peak=config.optimizer.lr,
-            total=total,
-            warmup=min(round(config.schedule.warmup * total), total - 1),  # a step is left for the decay
-            start=config.schedule.warmup_start,
-            boundaries=tuple(round(f * total) for f in config.schedule.drops) if piecewise else (),
-            factor=config.schedule.drop_factor,
-        )
 
     @property
     def drops(self) -> tuple[tuple[int, str], ...]:

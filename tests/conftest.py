@@ -18,8 +18,7 @@ from configs import r18
 from flax_resnet.cpu_kernels import build
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.schedule import Schedule
-from recipe.training import settings
+from recipe.training.description import describe_model, describe_run
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +44,7 @@ def own_cache(
 
 @pytest.fixture(autouse=True)
 def float64() -> None:
-    """Enable float64, which a run in float32 switches off for its whole process."""
+    """Enable float64 for tests' own arrays."""
     jax.config.update("jax_enable_x64", True)
 
 
@@ -88,10 +87,9 @@ def config() -> Any:
 
 def describe(config: Any, data: Dataset) -> ModelDescription:
     """The network of a config for some data."""
-    return settings.describe(config, data.class_names, data.mean, data.std)
+    return describe_model(config, data.class_names, data.mean, data.std)
 
 
 def make_trainer(engine: Any, config: Any, data: Dataset, workdir: Path) -> Any:
     """A run of `engine` before its first step."""
-    schedule = Schedule.from_config(config, len(data.train_images) // config.batch_size)
-    return engine.Trainer(config, describe(config, data), schedule, data, workdir)
+    return engine.Trainer(describe_run(config, data, workdir), data)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from recipe.training.description import Augment
 
 Plan = dict[str, Tensor]  # recipe.plan.EpochPlan's fields
 
@@ -58,20 +58,22 @@ def resize(batch: Tensor, matrix: Tensor) -> Tensor:
     return torch.einsum("ih,bhwc,jw->bijc", matrix, batch, matrix)
 
 
-def make_batch(data: dict[str, Tensor], plan: Plan, augment: Any) -> dict[str, Tensor]:
+def make_batch(
+    data: dict[str, Tensor], plan: Plan, augment: Augment, resize_matrix: Tensor | None = None
+) -> dict[str, Tensor]:
     """Make one training batch: {"image": standardised (B, H, W, 3) or (B, S, S, 3), "label": int64 (B,)}.
 
     Args:
-      data: {"image": uint8 (N, H, W, 3), "label": int64 (N,), "table": float (256, 3)}, and
-        maybe "resize": float (S, H).
+      data: {"image": uint8 (N, H, W, 3), "label": int64 (N,), "table": float (256, 3)}.
       plan: one step's row of the epoch plan.
-      augment: config.augment.
+      augment: pad, flip and cutout of the run.
+      resize_matrix: float (S, H), of recipe.resize; None leaves images as they are.
     """
     image = standardise(crop_and_flip(data["image"], plan, augment.pad, augment.pad_mode), data["table"])
     if augment.cutout:
         image = cut_out(image, plan, augment.cutout)
-    if "resize" in data:
-        image = resize(image, data["resize"])
+    if resize_matrix is not None:
+        image = resize(image, resize_matrix)
     return {"image": image, "label": data["label"][plan["index"]]}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
 from recipe.schedule import Schedule
+from recipe.training.description import Optimizer
 
 
 def make_schedule(schedule: Schedule) -> Callable[[int], float]:
@@ -31,7 +31,7 @@ def make_schedule(schedule: Schedule) -> Callable[[int], float]:
     return learning_rate
 
 
-def make_optimizer(config: Any, schedule: Schedule, model: nn.Module) -> torch.optim.SGD:
+def make_optimizer(options: Optimizer, schedule: Schedule, model: nn.Module) -> torch.optim.SGD:
     """SGD with momentum; weight decay joins the gradient before momentum, on all parameters.
 
     g ← g + weight_decay·p;  m ← momentum·m + g;  p ← p − lr·m  (Nesterov: p ← p − lr·(g + momentum·m)).
@@ -41,8 +41,8 @@ def make_optimizer(config: Any, schedule: Schedule, model: nn.Module) -> torch.o
     return torch.optim.SGD(
         params,
         lr=make_schedule(schedule)(0),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        nesterov=options.nesterov,
         fused=params[0].is_cuda,  # one launch for all parameters; on a CPU there is nothing to gain
     )

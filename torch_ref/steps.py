@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recipe.training.description import Augment
 from torch_ref.augment import make_batch, standardise
 
 Metrics = dict[str, Tensor]
@@ -69,17 +70,23 @@ def make_train_step(
 
 
 def make_planned_step(
-    train_step: Callable[[int, dict[str, Tensor]], Metrics], augment: Any
-) -> Callable[[int, Metrics, dict[str, Tensor], dict[str, Tensor]], Metrics]:
-    """Return step(step, sums, data, plan) -> sums.
+    train_step: Callable[[int, dict[str, Tensor]], Metrics], augment: Augment
+) -> Callable[[int, Metrics, dict[str, Tensor], dict[str, Tensor], Tensor | None], Metrics]:
+    """Return step(step, sums, data, plan, resize_matrix) -> sums.
 
     It takes its batch from the device-resident data by the epoch plan's row, and adds its metrics to
-    the epoch's sums {"loss", "correct", "steps"}.
+    the epoch's sums {"loss", "correct", "steps"}. `resize_matrix` is None where images keep their size.
     """
 
-    def planned_step(step: int, sums: Metrics, data: dict[str, Tensor], plan: dict[str, Tensor]) -> Metrics:
+    def planned_step(
+        step: int,
+        sums: Metrics,
+        data: dict[str, Tensor],
+        plan: dict[str, Tensor],
+        resize_matrix: Tensor | None,
+    ) -> Metrics:
         row = {name: rows[step % len(rows)] for name, rows in plan.items()}
-        metrics = train_step(step, make_batch(data, row, augment))
+        metrics = train_step(step, make_batch(data, row, augment, resize_matrix))
         return {
             "loss": sums["loss"] + metrics["loss"],
             "correct": sums["correct"] + metrics["correct"],

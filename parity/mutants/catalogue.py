@@ -41,8 +41,8 @@ STATISTICS = """mean = jnp.mean(x, AXES)
 CUTOUT = """    if augment.cutout:
         image = cut_out(image, plan, augment.cutout)
 """
-RESIZE = """    if "resize" in data:
-        image = resize(image, data["resize"])
+RESIZE = """    if resize_matrix is not None:
+        image = resize(image, resize_matrix)
 """
 NATIVE, WIDE, TILED = ("native kernels",), ("--width=64",), ("--width=32",)
 FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
@@ -145,25 +145,25 @@ MUTANTS = [
            ("loss",), r"^epoch 1: loss"),
     # optimizer and schedule
     Mutant("decay after momentum", OPTIMIZER,
-           "optax.add_decayed_weights(config.weight_decay),\n        optax.sgd(make_schedule(schedule), "
-           "momentum=config.momentum, nesterov=config.nesterov),",
-           "optax.sgd(make_schedule(schedule), momentum=config.momentum, nesterov=config.nesterov),\n"
-           "        optax.add_decayed_weights(config.weight_decay),",
+           "optax.add_decayed_weights(options.weight_decay),\n        optax.sgd(make_schedule(schedule), "
+           "momentum=options.momentum, nesterov=options.nesterov),",
+           "optax.sgd(make_schedule(schedule), momentum=options.momentum, nesterov=options.nesterov),\n"
+           "        optax.add_decayed_weights(options.weight_decay),",
            ("weight decay",), r"^step 0: params"),
     Mutant("decoupled decay on lr", OPTIMIZER,
-           "optax.add_decayed_weights(config.weight_decay),\n        optax.sgd(make_schedule(schedule), "
-           "momentum=config.momentum, nesterov=config.nesterov),",
-           "optax.trace(config.momentum, config.nesterov) if config.momentum else optax.identity(),\n"
-           "        optax.add_decayed_weights(config.weight_decay),\n"
+           "optax.add_decayed_weights(options.weight_decay),\n        optax.sgd(make_schedule(schedule), "
+           "momentum=options.momentum, nesterov=options.nesterov),",
+           "optax.trace(options.momentum, options.nesterov) if options.momentum else optax.identity(),\n"
+           "        optax.add_decayed_weights(options.weight_decay),\n"
            "        optax.scale_by_learning_rate(make_schedule(schedule)),",
            ("weight decay",), r"^step 0: momentum"),
-    Mutant("no decay of biases and scales", OPTIMIZER, "optax.add_decayed_weights(config.weight_decay)",
-           "optax.add_decayed_weights(config.weight_decay, "
+    Mutant("no decay of biases and scales", OPTIMIZER, "optax.add_decayed_weights(options.weight_decay)",
+           "optax.add_decayed_weights(options.weight_decay, "
            'mask=lambda tree: __import__("jax").tree.map(lambda leaf: leaf.ndim > 1, tree))',
            ("weight decay",), r"^step 0: params .*(bn|bias)"),
-    Mutant("Nesterov off", OPTIMIZER, "nesterov=config.nesterov", "nesterov=False", ("momentum",),
+    Mutant("Nesterov off", OPTIMIZER, "nesterov=options.nesterov", "nesterov=False", ("momentum",),
            r"^step 0: params"),
-    Mutant("momentum 0.99", OPTIMIZER, "momentum=config.momentum,", "momentum=0.99 if config.momentum else 0.0,",
+    Mutant("momentum 0.99", OPTIMIZER, "momentum=options.momentum,", "momentum=0.99 if options.momentum else 0.0,",
            ("momentum",), r"^step 1: params"),
     Mutant("lr always drops to a tenth", OPTIMIZER, "schedule.factor**count", "0.1**count", ("learning rate",),
            r"^step 50"),
@@ -245,8 +245,8 @@ MUTANTS = [
            'label_smoothing=label_smoothing, reduction="sum")', ("loss",), r"^loss"),
     Mutant("PyTorch: a step in eval mode", T_STEPS, "model.train()", "model.eval()",
            ("running statistics",), r"^step 1$"),
-    Mutant("PyTorch: dampening", T_OPTIMIZER, "momentum=config.momentum,",
-           "momentum=config.momentum,\n        dampening=0.0 if config.nesterov else 0.1,", ("momentum",), r"^step 1: "),
+    Mutant("PyTorch: dampening", T_OPTIMIZER, "momentum=options.momentum,",
+           "momentum=options.momentum,\n        dampening=0.0 if options.nesterov else 0.1,", ("momentum",), r"^step 1: "),
     Mutant("PyTorch: lr always drops to a tenth", T_OPTIMIZER, "lr * schedule.factor", "lr * 0.1", ("learning rate",),
            r"^step 50"),
     Mutant("PyTorch: lr drops a step early", T_OPTIMIZER, "if step >= boundary", "if step + 1 >= boundary",

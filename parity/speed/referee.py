@@ -29,13 +29,13 @@ CPU = torch.device("cpu")
 def judge(job: Job) -> Verdict:
     """Run the reference, eager and on the CPU, in the job's precision and in float64."""
     problem = Problem(job)
-    description = problem.description
+    description = problem.run.model
     model = make_model(description, "f64", CPU)
     set_initial_params(model, job.seed)
     arrays = {name: to_numpy(tensor) for name, tensor in model.state_dict().items()}
     side = functools.cache(lambda precision: TorchSide(description, arrays, precision))
     table = device_table(description, "f32", CPU)
-    decay = problem.config.optimizer.weight_decay
+    decay = problem.run.optimizer.weight_decay
 
     if job.measure == "eval":
         images = standardise(torch.from_numpy(problem.eval_images), table)
@@ -47,11 +47,11 @@ def judge(job: Job) -> Verdict:
         data = problem.data
         tensors = {"image": torch.from_numpy(data.train_images), "label": torch.from_numpy(data.train_labels)}
         row = {name: torch.from_numpy(values).long() for name, values in problem.first_row.items()}
-        batch = make_batch(tensors | {"table": table}, row, problem.config.augment)
+        batch = make_batch(tensors | {"table": table}, row, problem.run.augment)
         images, labels = batch["image"], batch["label"].long().numpy()
 
         def reference(images: np.ndarray, precision: str) -> Arrays:
-            grads = side(precision).gradients(images, labels, problem.config.label_smoothing).grads
+            grads = side(precision).gradients(images, labels, problem.run.label_smoothing).grads
             return {name: grad + decay * arrays[name] for name, grad in grads.items()}
 
     given = images.double().numpy()

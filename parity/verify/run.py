@@ -23,11 +23,13 @@ from torch import nn
 
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.cpu_kernels import choose
+from flax_resnet.runtime import float64
 from parity.convert.files import read
 from parity.mutants.run import ROOMS, ROOT
 from parity.tensors import to_numpy
+from parity.verify import training_runs
 from parity.verify.case import Case
-from parity.verify.levels import forward, gradients, structure, trajectory
+from parity.verify.levels import continuation, forward, gradients, structure, trajectory
 from parity.verify.levels import input_pipeline as pipeline
 from parity.verify.levels import optimizer_step as optimizer
 from parity.verify.levels import predictions as evaluation
@@ -63,12 +65,13 @@ def verify(
     """
     started = time.monotonic()
     checks: list[Check] = []
-    for found in _checks(case, data, set(levels)):
-        check = _without_kernels(found, case, data)
-        checks.append(check)
-        on_check(check)
-        if stop and not check.passed:
-            break
+    with float64(True):
+        for found in _checks(case, data, set(levels)):
+            check = _without_kernels(found, case, data)
+            checks.append(check)
+            on_check(check)
+            if stop and not check.passed:
+                break
     checks.sort(key=lambda check: check.level)
     return Report(subject(case), environment(case), tuple(checks), time.monotonic() - started)
 
@@ -83,14 +86,13 @@ def _checks(case: Case, data: Dataset | None, levels: set[int]) -> Iterator[Chec
         4: lambda: gradients.check(case),
         5: lambda: optimizer.check(case),
         6: lambda: pipeline.check(case),
-        7: lambda: trajectory.check_free(small),
+        7: lambda: trajectory.check(small),
         8: lambda: evaluation.check(case, *test_images(case, data)),
-        9: lambda: trajectory.check_switching(small),
+        9: lambda: continuation.check(small),
     }
     for level in CHEAP_FIRST:
         if level not in levels:
             continue
-        jax.config.update("jax_enable_x64", True)  # a trainer in float32 switches it off
         try:
             yield from makers[level]()
         except UserError:
@@ -195,7 +197,7 @@ def level_range(text: str) -> list[int]:
 
 def thin(case: Case) -> Case:
     """The case at the width and image size of trajectories, which start from the recipe's weights."""
-    width = min(trajectory.WIDTH, case.description.width)
+    width = min(training_runs.WIDTH, case.description.width)
     description = dataclasses.replace(case.description, width=width, image_size=32)
     return dataclasses.replace(case, description=description, model={})
 

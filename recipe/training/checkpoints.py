@@ -49,11 +49,6 @@ def find(path: str, suffix: str) -> Path:
     return root
 
 
-def record(description: ModelDescription, config: Any) -> dict[str, Any]:
-    """What is saved beside the arrays, as JSON: the model's description and the run's config."""
-    return {"model": json.loads(description.to_json()), "config": json.loads(config.to_json())}
-
-
 def held_out(record: dict[str, Any]) -> int:
     """config.data.holdout of the run that a record is from; 0 where there is none."""
     return int(((record.get("config") or {}).get("data") or {}).get("holdout", 0))

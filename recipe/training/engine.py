@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from recipe.architectures import ModelDescription
+from recipe.data import Dataset
 from recipe.output.layer_table import LayerRow
 from recipe.plan import EpochPlan
+from recipe.training.description import Inference, RunDescription
 
 
 class Sums(NamedTuple):
@@ -65,7 +67,7 @@ class Trainer(Predictor, Protocol):
         """
 
     def train_steps(self, at_most: int) -> None:
-        """Do, or queue, the next dispatch's steps: config.steps_per_dispatch, but no more than `at_most`.
+        """Do, or queue, the next dispatch's steps: steps_per_dispatch of the run, but no more than `at_most`.
 
         It does not wait for them, so long as no more than a few dispatches are under way.
         """
@@ -88,17 +90,23 @@ class Trainer(Predictor, Protocol):
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same run."""
 
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint holds: nested dicts of the engine's arrays, by the engine's names."""
+
+    def set_state(self, saved: dict[str, Any], step: int) -> None:
+        """Take the state of a checkpoint; the next step is number `step`, of an epoch without sums yet."""
+
 
 class Engine(Protocol):
     """What an engine's package offers."""
 
     @property
-    def Trainer(self) -> Callable[..., Trainer]:
-        """(config, description, schedule, data, workdir) → a run before its first step."""
+    def Trainer(self) -> Callable[[RunDescription, Dataset], Trainer]:
+        """(run, data) → the run before its first step. Nothing is read from or written to the workdir."""
 
     @property
-    def load(self) -> Callable[..., tuple[ModelDescription, LoadedPredictor]]:
-        """(checkpoint, config) → what the network is, and the network."""
+    def load(self) -> Callable[[str, Inference], tuple[ModelDescription, LoadedPredictor]]:
+        """(checkpoint, how to run it) → what the network is, and the network."""
 
     @property
     def layer_rows(self) -> Callable[[ModelDescription], list[LayerRow]]:

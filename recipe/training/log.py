@@ -17,15 +17,23 @@ METRICS = "metrics.jsonl"
 
 
 class RunLog:
-    """The log of one workdir. `epochs` is how many epochs are done; later records are dropped."""
+    """The log of one workdir: lines for people, a record per epoch, TensorBoard events."""
 
-    def __init__(self, workdir: Path, *, epochs: int, step: int, tensorboard: bool):
+    def __init__(self, workdir: Path):
+        self.records: list[dict[str, Any]] = []  # of the epochs done
+        self._workdir = workdir
         self._text = workdir / "log.txt"
         self._metrics = workdir / METRICS
-        self.records = [record for record in read_metrics(workdir) if record["epoch"] <= epochs]
-        # A killed run may have logged more than it had saved.
+        self._events: _TensorBoard | None = None
+
+    def resume(self, *, epochs: int) -> None:
+        """Keep the records of the first epochs and drop later ones, which were logged but not saved."""
+        self.records = [record for record in read_metrics(self._workdir) if record["epoch"] <= epochs]
         files.write_text(self._metrics, "".join(_line(record) for record in self.records))
-        self._events = _TensorBoard(workdir / "tensorboard", step) if tensorboard else None
+
+    def open_events(self, step: int) -> None:
+        """Write TensorBoard events from here on; what an interrupted run logged behind `step` is dropped."""
+        self._events = _TensorBoard(self._workdir / "tensorboard", step)
 
     def say(self, text: str) -> None:
         """Print text, above the progress bar if there is one, and append it to log.txt."""

@@ -1,6 +1,6 @@
 """The training loop, the same for both engines.
 
-Data flows one way: config → arrays → epoch plan → step → metric record → log, checkpoint, plots.
+Data flows one way: description of the run → epoch plan → step → metric record → log, checkpoint, plots.
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from recipe.data import Dataset
 from recipe.output import plots, tables
-from recipe.plan import plan_of_epoch
-from recipe.resize import size_changes, size_of_epoch
-from recipe.schedule import Schedule
 from recipe.system.clock import process_age
 from recipe.system.errors import UserError
 from recipe.training import checkpoints
+from recipe.training.description import RunDescription
 from recipe.training.engine import Sums, Trainer
 from recipe.training.log import RunLog, read_metrics
 from recipe.training.metrics import Evaluation, evaluate
@@ -37,47 +34,38 @@ class Interrupted(Exception):
     """The run was asked to stop, and has saved its state."""
 
 
-class Run:
-    """One call of `main.py --mode=train`: starts a run in its workdir, or goes on with it.
+class TrainingLoop:
+    """Drives an engine's trainer through the epochs of a run, and keeps the run's log.
 
     Args:
-      config: a checked config.
+      run: what to train.
       data: the dataset.
-      workdir: a folder that belongs to this config.
-      make_trainer: given the schedule, returns the engine's trainer.
-      tell_start_up: whether to tell how long the process took to the first step.
+      trainer: the engine's side of the same run, before its first step.
+      tell_start_up: whether to say how long the process took to the first step.
     """
 
-    def __init__(
-        self,
-        config: Any,
-        data: Dataset,
-        workdir: Path,
-        make_trainer: Callable[[Schedule], Trainer],
-        *,
-        tell_start_up: bool = False,
-    ):
+    def __init__(self, run: RunDescription, data: Dataset, trainer: Trainer, *, tell_start_up: bool = False):
+        self._run, self._data, self._trainer = run, data, trainer
         self._tell_start_up = tell_start_up
-        examples = len(data.train_images)
-        self._config, self._data, self._workdir = config, data, workdir
-        self._steps_per_epoch = examples // config.batch_size
-        self._schedule = Schedule.from_config(config, self._steps_per_epoch)
-        self._trainer = make_trainer(self._schedule)
-        latest = workdir / checkpoints.FOLDER / checkpoints.LATEST
-        newest = checkpoints.newest(latest, self._trainer.checkpoint_suffix)
-        if newest:
-            self._trainer.restore(newest)
+        self._log = RunLog(run.workdir)
+        self._first_epoch = self._start_step = 0
         self._last_save = self._last_curves = time.monotonic()
-        self._start_step = self._trainer.step
         self._stop = self._evaluating = self._warned = False
-        if any(record["step"] == self._trainer.step for record in read_metrics(workdir)):
-            self._trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
+
+    def restore(self) -> None:
+        """Go on from the workdir's newest checkpoint, if it has one; drop records that lie behind it."""
+        run, trainer = self._run, self._trainer
+        latest = run.workdir / checkpoints.FOLDER / checkpoints.LATEST
+        newest = checkpoints.newest(latest, trainer.checkpoint_suffix)
+        if newest:
+            trainer.restore(newest)
+        if any(record["step"] == trainer.step for record in read_metrics(run.workdir)):
+            trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
         # An epoch whose steps are done, but whose sums are still there, was stopped before its evaluation.
-        unfinished = self._trainer.sums().steps > 0
-        self._first_epoch = (self._trainer.step - int(unfinished)) // self._steps_per_epoch
-        self._log = RunLog(
-            workdir, epochs=self._first_epoch, step=self._trainer.step, tensorboard=config.log.tensorboard
-        )
+        unfinished = trainer.sums().steps > 0
+        self._start_step = trainer.step
+        self._first_epoch = (trainer.step - int(unfinished)) // run.steps_per_epoch
+        self._log.resume(epochs=self._first_epoch)
 
     def train(self) -> Evaluation:
         """Train to the end and return the last evaluation.
@@ -86,10 +74,12 @@ class Run:
           Interrupted: after Ctrl-C or SIGTERM; the state is saved.
           UserError: if the loss stops being finite.
         """
+        if self._run.tensorboard:
+            self._log.open_events(self._trainer.step)
         self._introduce()
         evaluation = None
         with self._stoppable():
-            for epoch in range(self._first_epoch, self._config.epochs):
+            for epoch in range(self._first_epoch, self._run.epochs):
                 evaluation = self._epoch(epoch)
             if evaluation is None:  # there was nothing left to do
                 evaluation = self._evaluate()
@@ -103,17 +93,17 @@ class Run:
         self._log.say(text)
 
     def _introduce(self) -> None:
-        config, data, step = self._config, self._data, self._trainer.step
+        run, data, step = self._run, self._data, self._trainer.step
         self.say(
             f"{data.title}: {len(data.train_images)} training and {len(data.test_images)} test images "
             f"from {data.source}"
         )
-        self.say(f"{config.model.arch}, {config.precision}, seed {config.seed}; {self._trainer.runtime}")
+        self.say(f"{run.model.arch}, {run.precision}, seed {run.seed}; {self._trainer.runtime}")
         done = f"; going on at step {step}" if step else ""
-        epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+        epochs = "1 epoch" if run.epochs == 1 else f"{run.epochs} epochs"
         self.say(
-            f"{epochs} of {self._steps_per_epoch} steps with {config.batch_size} images each, "
-            f"in {self._workdir}{done}"
+            f"{epochs} of {run.steps_per_epoch} steps with {run.batch_size} images each, "
+            f"in {run.workdir}{done}"
         )
 
     def train_epoch(self, epoch: int) -> tuple[Sums, float, float]:
@@ -126,26 +116,23 @@ class Run:
         Raises:
           Interrupted: if the run was asked to stop.
         """
-        config, trainer = self._config, self._trainer
-        end = (epoch + 1) * self._steps_per_epoch
-        trainer.start_epoch(
-            plan_of_epoch(config, self._data.train_images, epoch),
-            size_of_epoch(config.resize, epoch, config.epochs),
-        )
+        run, trainer = self._run, self._trainer
+        end = (epoch + 1) * run.steps_per_epoch
+        trainer.start_epoch(run.plan_of_epoch(epoch), run.image_size_of_epoch(epoch))
         started = time.monotonic()
         progress = Progress(
             epoch + 1,
-            config.epochs,
-            self._steps_per_epoch,
-            trainer.step - epoch * self._steps_per_epoch,
-            config.batch_size,
-            config.log.seconds,
+            run.epochs,
+            run.steps_per_epoch,
+            trainer.step - epoch * run.steps_per_epoch,
+            run.batch_size,
+            run.log_seconds,
         )
         with contextlib.closing(progress):
             while trainer.step < end:
                 trainer.train_steps(at_most=end - trainer.step)
                 self._start_up_is_over()
-                progress.update(trainer.step - epoch * self._steps_per_epoch, trainer, self.say)
+                progress.update(trainer.step - epoch * run.steps_per_epoch, trainer, self.say)
                 self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
                 self._stop_if_asked()
@@ -154,7 +141,7 @@ class Run:
         return sums, time.monotonic() - started, speed
 
     def _epoch(self, epoch: int) -> Evaluation:
-        config, trainer = self._config, self._trainer
+        run, trainer = self._run, self._trainer
         sums, seconds, speed = self.train_epoch(epoch)
         _require_finite("training", sums.loss, epoch)
         evaluation = self._evaluate()
@@ -164,7 +151,7 @@ class Run:
             "step": trainer.step,
             "lr": trainer.learning_rate(trainer.step - 1),
             "train_loss": sums.loss / sums.steps,
-            "train_acc": sums.correct / (sums.steps * config.batch_size),
+            "train_acc": sums.correct / (sums.steps * run.batch_size),
             "test_loss": evaluation.loss,
             "test_acc": evaluation.accuracy,
             "images_per_second": speed,
@@ -174,7 +161,7 @@ class Run:
         best = max((r["test_acc"] for r in self._log.records), default=-1.0)
         self._log.record(record)
         self.say(
-            f"Epoch {epoch + 1}/{config.epochs}: train loss {record['train_loss']:.4f} "
+            f"Epoch {epoch + 1}/{run.epochs}: train loss {record['train_loss']:.4f} "
             f"acc {record['train_acc']:.4f} | test loss {evaluation.loss:.4f} acc {evaluation.accuracy:.4f} "
             f"| lr {record['lr']:.3g} | {speed:.0f} img/s, {duration(seconds)}"
         )
@@ -216,7 +203,7 @@ class Run:
         if self._warned or step < self._start_step + WARN_AFTER_STEPS or not images_per_second:
             return
         self._warned = True
-        seconds = (self._schedule.total - step) * self._config.batch_size / images_per_second
+        seconds = (self._run.schedule.total - step) * self._run.batch_size / images_per_second
         if self._trainer.on_cpu and seconds > WARN_ABOVE_SECONDS:
             self.say(
                 f"This CPU will need about {duration(seconds)} for the whole run ({images_per_second:.0f} "
@@ -229,7 +216,7 @@ class Run:
         self._last_save = time.monotonic()
 
     def _save_if_due(self) -> None:
-        minutes = self._config.checkpoint.minutes
+        minutes = self._run.checkpoint_minutes
         if minutes and time.monotonic() - self._last_save >= 60 * minutes:
             self._save(checkpoints.LATEST)
 
@@ -256,20 +243,20 @@ class Run:
         self._save(checkpoints.LATEST)
         trainer.wait_for_checkpoints()
         self.say(
-            f"Interrupted at step {trainer.step} of {self._schedule.total}. Everything is saved; "
+            f"Interrupted at step {trainer.step} of {self._run.schedule.total}. Everything is saved; "
             "the same command goes on from here."
         )
         self._log.close()
         raise Interrupted
 
     def _draw_curves(self) -> None:
-        config = self._config
-        drops = [(step / self._steps_per_epoch, label) for step, label in self._schedule.drops]
+        run = self._run
+        drops = [(step / run.steps_per_epoch, label) for step, label in run.schedule.drops]
         plots.curves(
             self._log.records,
-            self._workdir / "curves.png",
-            title=f"{config.model.arch} on {self._data.title}",
-            changes=[*drops, *size_changes(config.resize, config.epochs)],
+            run.workdir / "curves.png",
+            title=f"{run.model.arch} on {self._data.title}",
+            changes=[*drops, *run.resize.changes(run.epochs)],
         )
         self._last_curves = time.monotonic()
 
@@ -278,8 +265,8 @@ class Run:
         write_pictures(
             evaluation,
             self._data,
-            self._workdir,
-            title=f"{self._config.model.arch} on {self._data.title}",
+            self._run.workdir,
+            title=f"{self._run.model.arch} on {self._data.title}",
         )
 
 

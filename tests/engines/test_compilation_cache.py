@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import jax, jax.numpy as jnp
-from flax_resnet.predict import set_up
-set_up("f32")
+from flax_resnet.compilation_cache import keep_programs
+keep_programs()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.block_until_ready(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((8, 8))))
 print(jax.config.jax_compilation_cache_dir)

@@ -17,6 +17,7 @@ import flax_resnet.optimizer
 import torch_ref.optimizer
 from configs import r18
 from recipe.schedule import Schedule
+from recipe.training.description import describe_schedule
 
 EPS32 = float(np.finfo(np.float32).eps)
 
@@ -32,7 +33,7 @@ SIDES = {"flax": flax_lr, "torch": torch_ref.optimizer.make_schedule}
 def schedule_of(steps_per_epoch: int, **fields: Any) -> Schedule:
     config = r18.get_config()
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
-    return Schedule.from_config(config, steps_per_epoch)
+    return describe_schedule(config, steps_per_epoch)
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -22,17 +22,23 @@ from flax_resnet.naming import leaves, to_torch_layout, torch_key
 from recipe.data import Dataset
 from recipe.plan import make_plan
 from recipe.system.errors import UserError
-from recipe.training import checkpoints, settings
+from recipe.training import checkpoints, workdir
+from recipe.training.description import describe_inference, describe_run
 from recipe.training.log import read_metrics
-from recipe.training.loop import Interrupted, Run
+from recipe.training.loop import Interrupted, TrainingLoop
 from recipe.training.metrics import evaluate
 from tests.conftest import describe, make_trainer
 
 CHECKPOINT = {"flax_resnet": flax_resnet.checkpoint, "torch_ref": torch_ref.checkpoint}
 
 
-def make_run(engine: Any, config: Any, data: Dataset, workdir: Path) -> Run:
-    return Run(config, data, workdir, lambda schedule: make_trainer(engine, config, data, workdir))
+def make_run(engine: Any, config: Any, data: Dataset, workdir: Path) -> TrainingLoop:
+    """A run that goes on from its workdir's newest checkpoint, if there is one."""
+    loop = TrainingLoop(
+        describe_run(config, data, workdir), data, make_trainer(engine, config, data, workdir)
+    )
+    loop.restore()
+    return loop
 
 
 def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
@@ -45,7 +51,7 @@ def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
     return progress | {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(saved)}
 
 
-def interrupt_after(run: Run, step: int) -> None:
+def interrupt_after(run: TrainingLoop, step: int) -> None:
     """Let a run receive Ctrl-C once its trainer has done a step."""
     trainer, train_steps = run._trainer, run._trainer.train_steps
 
@@ -57,7 +63,7 @@ def interrupt_after(run: Run, step: int) -> None:
     trainer.train_steps = interrupted_steps  # type: ignore[method-assign]
 
 
-def diverge_at(run: Run, step: int) -> None:
+def diverge_at(run: TrainingLoop, step: int) -> None:
     """Let a run's weights become infinite behind a step."""
     trainer, train_steps = run._trainer, run._trainer.train_steps
 
@@ -163,7 +169,7 @@ def test_a_loop_of_steps_does_what_single_steps_do(config: Any, data: Dataset, t
         np.testing.assert_allclose(states[1][name], array, rtol=1e-9, atol=1e-12 * np.abs(array).max())
 
 
-def dispatches(run: Run) -> list[int]:
+def dispatches(run: TrainingLoop) -> list[int]:
     """The steps of every dispatch that a run will make."""
     counts: list[int] = []
     trainer, train_steps = run._trainer, run._trainer.train_steps
@@ -231,12 +237,12 @@ def test_a_loaded_checkpoint_gives_the_trained_networks_logits(
     logits = trainer.logits(data.test_images)
     trainer.train_steps(at_most=1)  # a checkpoint being written must not see later steps
     trainer.wait_for_checkpoints()
-    description, predictor = engine.load(str(tmp_path), config)
+    description, predictor = engine.load(str(tmp_path), describe_inference(config))
     assert description == describe(config, data)
     np.testing.assert_array_equal(predictor.logits(data.test_images), logits)
     if engine is flax_resnet:
         config.cpu_kernels = "xla"
-        assert "config.cpu_kernels=xla" in engine.load(str(tmp_path), config)[1].runtime
+        assert "config.cpu_kernels=xla" in engine.load(str(tmp_path), describe_inference(config))[1].runtime
 
 
 def test_every_example_is_evaluated_exactly_once(engine: Any, config: Any, data: Dataset, tmp_path: Path):
@@ -260,6 +266,35 @@ def test_one_compilation_per_step_function(config: Any, data: Dataset, tmp_path:
     for _ in range(3):  # a restored state has the same types as a fresh or a stepped one
         again.train_steps(at_most=1)
     assert again.planned_steps._cache_size() == 1
+
+
+def test_a_short_last_dispatch_compiles_no_second_program(config: Any, data: Dataset, tmp_path: Path):
+    config.steps_per_dispatch = 3  # an epoch has 4 steps
+    run = make_run(flax_resnet, config, data, tmp_path)
+    run.train()
+    trainer: Any = run._trainer
+    assert trainer.planned_steps._cache_size() == 1
+
+
+@pytest.mark.parametrize("callers", [True, False])
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+def test_the_callers_own_dtypes_stay(
+    config: Any, data: Dataset, tmp_path: Path, precision: str, callers: bool
+):
+    """A run and a loaded network have their own precision, whatever the caller's float64 switch says."""
+    config.precision = precision
+    with jax.enable_x64(callers):
+        trainer = make_trainer(flax_resnet, config, data, tmp_path)
+        trainer.start_epoch(make_plan(0, 0, examples=72, batch_size=16, image_size=32, pad=4, flip=True))
+        trainer.train_steps(at_most=1)
+        trainer.save("latest")
+        trainer.wait_for_checkpoints()
+        _, predictor = flax_resnet.load(str(tmp_path), describe_inference(config))
+        expected = {"f32": np.float32, "f64": np.float64}[precision]
+        assert trainer.logits(data.test_images).dtype == expected
+        assert predictor.logits(data.test_images).dtype == expected
+        assert {leaf.dtype for leaf in jax.tree.leaves(trainer.state.params)} == {np.dtype(expected)}
+        assert jax.config.jax_enable_x64 == callers
 
 
 def test_the_train_state_is_donated(config: Any, data: Dataset, tmp_path: Path):
@@ -335,10 +370,10 @@ def test_a_diverged_run_says_so_and_keeps_its_checkpoint(
 
 def test_a_batch_larger_than_the_data_is_refused(config: Any, data: Dataset):
     config.batch_size = 72
-    settings.check_size(config, data)
+    describe_run(config, data, Path())
     config.batch_size = 73
     with pytest.raises(UserError, match=r"larger than the data.*72 training images"):
-        settings.check_size(config, data)
+        describe_run(config, data, Path())
 
 
 @pytest.fixture
@@ -381,7 +416,7 @@ def test_what_is_no_checkpoint_is_refused(engine: Any, config: Any, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     for name in ("text.pt", "other.pt", "empty", "absent"):
         with pytest.raises(UserError, match=str(tmp_path / name)):
-            engine.load(str(tmp_path / name), config)
+            engine.load(str(tmp_path / name), describe_inference(config))
 
 
 def test_a_pickle_that_wants_to_run_code_does_not(config: Any, tmp_path: Path):
@@ -391,33 +426,35 @@ def test_a_pickle_that_wants_to_run_code_does_not(config: Any, tmp_path: Path):
 
     torch.save({"record": "{}", "model": Evil(), "step": 0}, tmp_path / "evil.pt")
     with pytest.raises(UserError):
-        torch_ref.load(str(tmp_path / "evil.pt"), config)
+        torch_ref.load(str(tmp_path / "evil.pt"), describe_inference(config))
     assert not (tmp_path / "was_here").exists()
 
 
 def test_a_workdir_belongs_to_the_pictures_of_its_folder(config: Any, data: Dataset, tmp_path: Path):
     config.data.name, config.data.dir = "folder", "here"
     pictures = dataclasses.replace(data, name="folder")
-    settings.claim(tmp_path, config, pictures)
+    workdir.check_or_create(describe_run(config, pictures, tmp_path))
     config.data.dir = "there"  # moved
-    settings.claim(tmp_path, config, dataclasses.replace(pictures, title="the pictures in there"))
+    workdir.check_or_create(
+        describe_run(config, dataclasses.replace(pictures, title="the pictures in there"), tmp_path)
+    )
     names = (*data.class_names[1:], "zebra")
     for other in ({"class_names": names}, {"train_images": data.train_images[:-1]}):
         with pytest.raises(
             UserError, match="belongs to a run with other pictures than there are now in there"
         ):
-            settings.claim(tmp_path, config, dataclasses.replace(pictures, **other))
+            workdir.check_or_create(describe_run(config, dataclasses.replace(pictures, **other), tmp_path))
 
 
 def test_a_workdir_belongs_to_one_config(config: Any, data: Dataset, tmp_path: Path):
-    settings.claim(tmp_path, config, data)
+    workdir.check_or_create(describe_run(config, data, tmp_path))
     config.engine, config.data.dir, config.log.seconds = "torch", "elsewhere", 5.0
-    settings.claim(tmp_path, config, data)
+    workdir.check_or_create(describe_run(config, data, tmp_path))
     assert json.loads((tmp_path / "config.json").read_text())["engine"] == "jax"  # until the run has begun
-    settings.write(tmp_path, config, data)
+    workdir.write_config(describe_run(config, data, tmp_path))
     config.optimizer.lr = 0.3
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(UserError, match=r"optimizer\.lr \(0\.02 there, 0\.3 here\)"):
-        settings.claim(tmp_path, config, data)
+        workdir.check_or_create(describe_run(config, data, tmp_path))
     assert (tmp_path / "config.json").read_text() == before
     assert json.loads(before)["engine"] == "torch"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ml_collections import ConfigDict
 from PIL import Image
 
-from recipe.resize import bilinear, size_changes, size_of_epoch
+from recipe.resize import Resize, bilinear
 
 
 @pytest.mark.parametrize(
@@ -37,10 +36,10 @@ def test_halving_by_hand():
 
 
 def test_sizes_begin_at_their_fraction_of_all_epochs():
-    resize = ConfigDict({"sizes": (20, 24, 28, 32), "starts": (0, 0.3, 0.6, 0.8)})
-    found = [size_of_epoch(resize, epoch, 10) for epoch in range(10)]
+    resize = Resize((20, 24, 28, 32), (0, 0.3, 0.6, 0.8))
+    found = [resize.size_of_epoch(epoch, 10) for epoch in range(10)]
     assert found == [20] * 3 + [24] * 3 + [28] * 2 + [32] * 2
-    assert size_changes(resize, 10) == ((3, "24 px"), (6, "28 px"), (8, "32 px"))
-    none = ConfigDict({"sizes": (), "starts": ()})
-    assert size_of_epoch(none, 0, 10) is None
-    assert size_changes(none, 10) == ()
+    assert resize.changes(10) == ((3, "24 px"), (6, "28 px"), (8, "32 px"))
+    none = Resize()
+    assert none.size_of_epoch(0, 10) is None
+    assert none.changes(10) == ()

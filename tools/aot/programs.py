@@ -15,8 +15,7 @@ from flax_resnet.steps import make_eval_step, make_planned_steps, make_train_ste
 from flax_resnet.train_state import DTYPES, TrainState, abstract_model
 from recipe import plan
 from recipe.architectures import ModelDescription
-from recipe.schedule import Schedule
-from recipe.training import settings
+from recipe.training.description import Augment, describe_model, describe_optimizer, describe_schedule
 from tools.aot.targets import Target
 
 EXAMPLES = 50_000  # of CIFAR-10
@@ -25,7 +24,7 @@ CLASS_NAMES = tuple(map(str, range(10)))
 
 def describe(config: Any) -> ModelDescription:
     """ResNet18 for CIFAR-10, unless the config says otherwise."""
-    return settings.describe(config, CLASS_NAMES, (0.0,) * 3, (1.0,) * 3)
+    return describe_model(config, CLASS_NAMES, (0.0,) * 3, (1.0,) * 3)
 
 
 def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 1) -> Lowered:
@@ -40,9 +39,9 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
     config = r18.get_config()
     config.batch_size, config.precision = batch_size, precision
     mesh = DataMesh(target.devices)
-    schedule = Schedule.from_config(config, EXAMPLES // batch_size)
+    schedule = describe_schedule(config, EXAMPLES // batch_size)
     graphdef, params, batch_stats = abstract_model(describe(config), precision, "xla")
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = make_optimizer(describe_optimizer(config), schedule)
     count: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state: Any = TrainState(count, params, batch_stats, jax.eval_shape(optimizer.init, params))
     dtype = DTYPES[precision][1]
@@ -56,13 +55,13 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
     epoch = dict.fromkeys(plan.EpochPlan.__dataclass_fields__, rows)
     program = make_planned_steps(
         make_train_step(graphdef, optimizer, config.label_smoothing),
-        config.augment,
+        Augment(**config.augment.to_dict()),
         loop=steps > 1,
         out=(mesh.state(state), mesh.whole),
     )
     state = _on(state, mesh.state(state))
     sums, data = (_on(tree, jax.tree.map(lambda _: mesh.whole, tree)) for tree in (sums, data))
-    return _lower(program.trace(state, sums, data, epoch, count=steps), target)
+    return _lower(program.trace(state, sums, data, epoch, None, steps), target)
 
 
 def eval_step(target: Target, *, batch_size: int, precision: str) -> Lowered:

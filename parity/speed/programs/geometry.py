@@ -17,7 +17,7 @@ BLOCK_ENDS = {"basic": "bn2", "bottleneck": "bn3"}  # the batch norm before the 
 
 def layers(job: Job) -> tuple[Layer, ...]:
     """Convolutions and batch norms in the order of the network; those alike once, counted."""
-    description = Problem(job).description
+    description = Problem(job).run.model
     block_end = BLOCK_ENDS[description.architecture.block]
     model = make_model(description, "f32", torch.device("meta"))
     found: dict[Layer, Layer] = {}

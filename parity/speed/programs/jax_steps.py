@@ -24,14 +24,14 @@ from flax_resnet.model import Layers, ReLU
 from flax_resnet.naming import leaves, to_torch_layout, torch_key
 from flax_resnet.nn import activations
 from flax_resnet.optimizer import make_optimizer
-from flax_resnet.predict import device_table, set_up
+from flax_resnet.predict import device_table
 from flax_resnet.steps import make_eval_step, make_train_step
 from flax_resnet.train_state import TrainState, abstract_model, initial_state
 from flax_resnet.trainer import Trainer
 from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
-from recipe.training.loop import Run
+from recipe.training.loop import TrainingLoop
 
 GEMM_SIZE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
@@ -43,7 +43,6 @@ class JaxProgram:
     quantum = 1
 
     def __init__(self, job: Job):
-        set_up(job.precision)
         self.job = job
         self.tracks: dict[str, Callable[[int], float | None]] = {}
 
@@ -67,14 +66,14 @@ class JaxProgram:
 class Network(JaxProgram):
     """A network's graph, initial state and data."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, workdir: Path = Path()):
         super().__init__(job)
-        self.problem = Problem(job)
+        self.problem = Problem(job, workdir)
         self.graphdef, self._params, self._batch_stats = abstract_model(
-            self.problem.description, job.precision, self.problem.config.cpu_kernels
+            self.problem.run.model, job.precision, self.problem.run.cpu_kernels
         )
-        self.optimizer = make_optimizer(self.problem.config.optimizer, self.problem.schedule)
-        self.table = device_table(self.problem.description, job.precision)
+        self.optimizer = make_optimizer(self.problem.run.optimizer, self.problem.run.schedule)
+        self.table = device_table(self.problem.run.model, job.precision)
 
     def initial_state(self) -> TrainState:
         """The recipe's initial weights."""
@@ -95,13 +94,13 @@ class Train(Network):
 
     def __init__(self, job: Job):
         super().__init__(job)
-        config = self.problem.config
-        self.quantum = max(1, config.steps_per_dispatch)
-        self.momentum = config.optimizer.momentum
-        step = make_train_step(self.graphdef, self.optimizer, config.label_smoothing)
+        run = self.problem.run
+        self.quantum = max(1, run.steps_per_dispatch)
+        self.momentum = run.optimizer.momentum
+        step = make_train_step(self.graphdef, self.optimizer, run.label_smoothing)
         self.steps = jax.jit(several(step, self.quantum) if self.quantum > 1 else step, donate_argnums=0)
         row = {name: jnp.asarray(values) for name, values in self.problem.first_row.items()}
-        self.batch = jax.block_until_ready(make_batch(self.data(), row, config.augment))
+        self.batch = jax.block_until_ready(make_batch(self.data(), row, run.augment))
         self.state = self.initial_state()
         self.tracks = {"step": self.run}
 
@@ -144,16 +143,15 @@ class Loop(Network):
     """The program's own training loop, and for comparison the same steps without a loop around them."""
 
     def __init__(self, job: Job):
-        super().__init__(job)
-        problem = self.problem
-        self.quantum = job.epoch_steps
         self._folder = tempfile.TemporaryDirectory()
-        workdir = Path(self._folder.name)
-        self.trainer = Trainer(problem.config, problem.description, problem.schedule, problem.data, workdir)
-        self.run = Run(problem.config, problem.data, workdir, lambda schedule: self.trainer)
-        self.count = max(1, problem.config.steps_per_dispatch)
+        super().__init__(job, Path(self._folder.name))
+        run, data = self.problem.run, self.problem.data
+        self.quantum = job.epoch_steps
+        self.trainer = Trainer(run, data)
+        self.training_loop = TrainingLoop(run, data, self.trainer)
+        self.count = max(1, run.steps_per_dispatch)
         mesh = DataMesh()  # arrays live where the trainer's do, so that the program is the same
-        self.plan = dataclasses.asdict(problem.plan)
+        self.plan = dataclasses.asdict(self.problem.plan)
         same = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in self.plan.items()}
         self.plan, self.same_plan = jax.device_put((self.plan, same), mesh.plan)
         self.device_data = jax.device_put(self.data(), mesh.whole)
@@ -164,14 +162,14 @@ class Loop(Network):
     def first(self) -> Arrays:
         """See Program."""
         self.go(self.count, self.same_plan)
-        return decayed_gradients(self.trainer.state, self.count, self.problem.config.optimizer.momentum)
+        return decayed_gradients(self.trainer.state, self.count, self.problem.run.optimizer.momentum)
 
     def loop(self, steps: int) -> float:
         """Train for epochs; the plans' making apart, as in the run's own record."""
         seconds = 0.0
         for _ in range(steps // self.quantum):
             self.trainer.reset_sums()
-            seconds += self.run.train_epoch(self.trainer.step // self.quantum)[1]
+            seconds += self.training_loop.train_epoch(self.trainer.step // self.quantum)[1]
         return seconds
 
     def bare(self, steps: int) -> None:
@@ -183,7 +181,7 @@ class Loop(Network):
         sums: Any = self.zero
         for _ in range(steps // self.count):
             self.trainer.state, sums = self.trainer.planned_steps(
-                self.trainer.state, sums, self.device_data, plan, count=self.count
+                self.trainer.state, sums, self.device_data, plan, None, self.count
             )
         jax.block_until_ready((self.trainer.state, sums))
 

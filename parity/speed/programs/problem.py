@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs import r18
 from parity.speed.jobs import Job
-from recipe.architectures import ModelDescription
 from recipe.data import Dataset
-from recipe.plan import EpochPlan, plan_of_epoch
-from recipe.schedule import Schedule
+from recipe.plan import EpochPlan
 from recipe.training import settings
+from recipe.training.description import RunDescription, describe_run
 
 CLASSES = 10
 # So small that weights stay where they are and every step does the same work: on one batch, over and
@@ -24,18 +24,15 @@ LEARNING_RATE = 1e-12
 class Problem:
     """What a job works on."""
 
-    def __init__(self, job: Job):
-        self.config = make_config(job)
+    def __init__(self, job: Job, workdir: Path = Path()):
+        """`workdir` is the training loop's; nothing else writes."""
         self.data = make_data(job)
-        self.description: ModelDescription = settings.describe(
-            self.config, self.data.class_names, self.data.mean, self.data.std
-        )
-        self.schedule: Schedule = Schedule.from_config(self.config, job.epoch_steps)
+        self.run: RunDescription = describe_run(make_config(job), self.data, workdir)
 
     @property
     def plan(self) -> EpochPlan:
         """The plan of the first epoch; its first row makes the batch that steps are timed on."""
-        return plan_of_epoch(self.config, self.data.train_images, 0)
+        return self.run.plan_of_epoch(0)
 
     @property
     def first_row(self) -> dict[str, np.ndarray]:
@@ -45,7 +42,7 @@ class Problem:
     @property
     def eval_images(self) -> np.ndarray:
         """The images that evaluation is timed on, uint8 (B, 32, 32, 3)."""
-        return self.data.train_images[: self.config.batch_size]
+        return self.data.train_images[: self.run.batch_size]
 
 
 def make_config(job: Job) -> Any:

@@ -17,10 +17,11 @@ from parity.speed.jobs import COPY, Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
 from parity.tensors import to_numpy
-from recipe.training.loop import Run
+from recipe.training.loop import TrainingLoop
 from torch_ref.augment import make_batch
 from torch_ref.optimizer import make_optimizer, make_schedule
-from torch_ref.predict import device_table, set_up
+from torch_ref.predict import device_table
+from torch_ref.runtime import set_up
 from torch_ref.steps import Metrics, make_eval_step, make_loss, make_planned_step, make_train_step
 from torch_ref.train_state import make_model, set_initial_params
 from torch_ref.trainer import Trainer
@@ -84,21 +85,23 @@ class InLayout(nn.Module):
 class Network(TorchProgram):
     """A network with the recipe's initial weights, in the contender's layout."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, workdir: Path = Path()):
         super().__init__(job)
-        self.problem = Problem(job)
+        self.problem = Problem(job, workdir)
         self.layout = LAYOUTS[job.contender.layout]
-        self.table = device_table(self.problem.description, job.precision, self.device)
+        self.table = device_table(self.problem.run.model, job.precision, self.device)
 
     def train_step(self, model: nn.Module, optimizer: torch.optim.SGD) -> Callable[..., Metrics]:
         """torch_ref's train step, its loss (forward and backward) compiled if the contender is."""
         network = InLayout(model, self.layout)
-        loss = make_loss(network, self.problem.config.label_smoothing, self.job.precision)
-        return make_train_step(network, optimizer, make_schedule(self.problem.schedule), self.compiled(loss))
+        loss = make_loss(network, self.problem.run.label_smoothing, self.job.precision)
+        return make_train_step(
+            network, optimizer, make_schedule(self.problem.run.schedule), self.compiled(loss)
+        )
 
     def make_model(self) -> nn.Module:
         """A network of its own."""
-        model = make_model(self.problem.description, self.job.precision, self.device)
+        model = make_model(self.problem.run.model, self.job.precision, self.device)
         set_initial_params(model, self.job.seed)
         return model.to(memory_format=self.layout)
 
@@ -123,10 +126,10 @@ class Train(Network):
     def __init__(self, job: Job):
         super().__init__(job)
         self.model = self.make_model()
-        self.optimizer = make_optimizer(self.problem.config.optimizer, self.problem.schedule, self.model)
+        self.optimizer = make_optimizer(self.problem.run.optimizer, self.problem.run.schedule, self.model)
         self.step = self.train_step(self.model, self.optimizer)
         row = self.tensors(self.problem.first_row)
-        self.batch = make_batch(self.data(), row, self.problem.config.augment)
+        self.batch = make_batch(self.data(), row, self.problem.run.augment)
         image = self.batch["image"].permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
         self.batch["image"] = image.permute(0, 2, 3, 1)  # named NHWC, and in memory what the layout says
         self.tracks = {"step": self.run}
@@ -168,17 +171,16 @@ class Loop(Network):
     """The program's own training loop, and for comparison the same steps without a loop around them."""
 
     def __init__(self, job: Job):
-        super().__init__(job)
-        problem = self.problem
-        self.quantum = job.epoch_steps
         self._folder = tempfile.TemporaryDirectory()
-        workdir = Path(self._folder.name)
-        self.trainer = Trainer(problem.config, problem.description, problem.schedule, problem.data, workdir)
+        super().__init__(job, Path(self._folder.name))
+        run, data = self.problem.run, self.problem.data
+        self.quantum = job.epoch_steps
+        self.trainer = Trainer(run, data)
         self.trainer.model.to(memory_format=self.layout)
         step = self.train_step(self.trainer.model, self.trainer.optimizer)
-        self.trainer.planned_step = make_planned_step(step, problem.config.augment)
-        self.run = Run(problem.config, problem.data, workdir, lambda schedule: self.trainer)
-        self.plan = self.tensors(dataclasses.asdict(problem.plan))
+        self.trainer.planned_step = make_planned_step(step, run.augment)
+        self.training_loop = TrainingLoop(run, data, self.trainer)
+        self.plan = self.tensors(dataclasses.asdict(self.problem.plan))
         self.device_data = self.data()
         self.zero = {
             "loss": torch.zeros((), device=self.device),
@@ -197,14 +199,14 @@ class Loop(Network):
         seconds = 0.0
         for _ in range(steps // self.quantum):
             self.trainer.reset_sums()
-            seconds += self.run.train_epoch(self.trainer.step // self.quantum)[1]
+            seconds += self.training_loop.train_epoch(self.trainer.step // self.quantum)[1]
         return seconds
 
     def bare(self, steps: int) -> None:
         """Do steps and wait for them."""
         sums = self.zero
         for step in range(steps):
-            sums = self.trainer.planned_step(step, sums, self.device_data, self.plan)
+            sums = self.trainer.planned_step(step, sums, self.device_data, self.plan, None)
         self.wait()
 
 

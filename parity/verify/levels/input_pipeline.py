@@ -100,14 +100,15 @@ def _made(
         "image": torch.from_numpy(images), "label": torch.from_numpy(labels),
         "table": torch_ref.predict.device_table(case.description, precision, torch.device("cpu")),
     }  # fmt: skip
+    resizes: tuple[Any, Any] = None, None
     if size:
         matrix = bilinear(images.shape[1], size)
-        ours["resize"] = jnp.asarray(matrix, ours["table"].dtype)
-        theirs["resize"] = torch.from_numpy(matrix).to(theirs["table"].dtype)
-    made = jax.jit(lambda data, plan: flax_resnet.augment.make_batch(data, plan, augment))
-    batch = made(ours, {name: jnp.asarray(value) for name, value in row.items()})
+        resizes = jnp.asarray(matrix, ours["table"].dtype), torch.from_numpy(matrix).to(theirs["table"].dtype)
+    make_batch = flax_resnet.augment.make_batch
+    made = jax.jit(lambda data, plan, matrix: make_batch(data, plan, augment, matrix))
+    batch = made(ours, {name: jnp.asarray(value) for name, value in row.items()}, resizes[0])
     their_row = {name: torch.from_numpy(value).long() for name, value in row.items()}
-    other = torch_ref.augment.make_batch(theirs, their_row, augment)
+    other = torch_ref.augment.make_batch(theirs, their_row, augment, resizes[1])
     return (
         {name: np.asarray(value) for name, value in batch.items()},
         {name: value.numpy() for name, value in other.items()},

@@ -13,6 +13,7 @@ from parity.budgets.reference import distance, reference_errors, scaled
 from parity.verify.case import Case
 from parity.verify.result import Check, Finding
 from recipe.normalisation import standardisation_table
+from recipe.training.description import Inference
 from recipe.training.metrics import evaluate
 
 BATCH = 250
@@ -22,12 +23,10 @@ CALIBRATION = 50  # images whose logits set the budget
 def check(case: Case, images: np.ndarray, labels: np.ndarray, source: str) -> Iterator[Check]:
     """Evaluate uint8 images (N, H, W, 3) in float32 with both engines' own predictors."""
     description, ours_f32, theirs_f32 = case.description, case.flax("f32"), case.torch("f32")
-    flax = flax_resnet.predict.Predictor(
-        description, ours_f32.params, ours_f32.batch_stats, precision="f32", batch_size=BATCH,
-        cpu_kernels=case.cpu_kernels,
-    )  # fmt: skip
+    inference = Inference("f32", BATCH, case.cpu_kernels)
+    flax = flax_resnet.predict.Predictor(description, ours_f32.params, ours_f32.batch_stats, inference)
     reference = torch_ref.predict.Predictor(
-        description, theirs_f32.network, precision="f32", batch_size=BATCH, device=torch.device("cpu")
+        description, theirs_f32.network, inference, device=torch.device("cpu")
     )
     ours, theirs = flax.logits(images), reference.logits(images)
     allowed = _budget(case, images[:CALIBRATION])

@@ -20,7 +20,6 @@ import torchvision
 import flax_resnet
 import parity.convert.convert
 import torch_ref
-from configs.r18 import get_config
 from parity.__main__ import main
 from parity.convert.files import read
 from parity.engines import FlaxSide
@@ -316,7 +315,7 @@ def test_facts_that_a_file_lacks_can_be_given(tmp_path: Path):
     command = ["convert", str(tmp_path / "theirs.pth"), str(tmp_path / "out"), "--no-check"]
     command += ["--class-names=a,b,c", "--mean=.1,.2,.3", "--std=.4,.5,.6", "--dataset=mine"]
     assert main(command) == 0
-    description, _ = flax_resnet.load(str(tmp_path / "out"), get_config())
+    description, _ = flax_resnet.load(str(tmp_path / "out"))
     assert description.class_names == ("a", "b", "c")
     assert (description.mean, description.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert description.dataset == "mine"
@@ -326,7 +325,7 @@ def test_both_engines_say_how_to_convert_the_others_checkpoint(source: Path, tmp
     assert main(["convert", str(source), str(tmp_path / "12"), "--no-check"]) == 0
     for engine, path in ((flax_resnet, source), (torch_ref, tmp_path / "12")):
         with pytest.raises(UserError, match=r"python -m parity convert"):
-            engine.load(str(path), get_config())
+            engine.load(str(path))
 
 
 needs_checkpoint = pytest.mark.skipif(
@@ -343,7 +342,7 @@ def test_a_published_checkpoint_has_its_published_error(tmp_path: Path):
         assert main(["convert", str(published), str(tmp_path / destination)]) == 0
     cifar = datasets.load("cifar10", os.environ["TFDS_DATA_DIR"], download=False)
     for engine, name in ((flax_resnet, "jax"), (torch_ref, "torch.pt")):
-        description, predictor = engine.load(str(tmp_path / name), get_config())
+        description, predictor = engine.load(str(tmp_path / name))
         assert description.class_names == cifar.class_names
         evaluation = metrics.evaluate(predictor.logits(cifar.test_images), cifar.test_labels)
         assert evaluation.count - evaluation.correct == 827

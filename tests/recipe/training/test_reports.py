@@ -42,10 +42,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
 
 
 def test_the_log_drops_what_an_interrupted_run_had_not_saved(tmp_path: Path):
-    log = RunLog(tmp_path, epochs=0, step=0, tensorboard=False)
+    log = RunLog(tmp_path)
     for epoch in (1, 2, 3):
         log.record({"epoch": epoch, "step": 10 * epoch, "test_loss": math.inf})
-    again = RunLog(tmp_path, epochs=2, step=25, tensorboard=False)
+    again = RunLog(tmp_path)
+    again.resume(epochs=2)
     assert [record["epoch"] for record in again.records] == [1, 2]
     assert [record["epoch"] for record in read_metrics(tmp_path)] == [1, 2]
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["test_loss"] is None
@@ -54,11 +55,14 @@ def test_the_log_drops_what_an_interrupted_run_had_not_saved(tmp_path: Path):
 def test_tensorboard_reads_the_events(tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = RunLog(tmp_path, epochs=0, step=0, tensorboard=True)
+    log = RunLog(tmp_path)
+    log.open_events(0)
     log.record({"epoch": 1, "step": 10, "test_acc": 0.25, "lr": 0.5})
     log.record({"epoch": 2, "step": 20, "test_acc": 0.75, "lr": 0.5})
     log.close()
-    again = RunLog(tmp_path, epochs=1, step=10, tensorboard=True)  # the second epoch is done anew
+    again = RunLog(tmp_path)
+    again.resume(epochs=1)
+    again.open_events(10)  # the second epoch is done anew
     again.record({"epoch": 2, "step": 20, "test_acc": 0.5, "lr": 0.5})
     again.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()

@@ -1,0 +1,20 @@
+"""What a network runs with: the device, float32 that means float32, and a line about both for the log."""
+
+from __future__ import annotations
+
+import torch
+
+
+def set_up() -> torch.device:
+    """Switch TF32 off for the whole process, which PyTorch has no narrower way for; return the device."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def runtime(device: torch.device) -> str:
+    """Library version and device, for the log."""
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    return f"PyTorch {torch.__version__} on {device.type} ({name})"
