@@ -78,12 +78,12 @@ def free_running(case: Case, steps: int, folder: Path) -> Check:
     """
     setting = Setting(case, "f64", steps, folder, learning_rate(case))
     ours, theirs = states(setting, "jax"), states(setting, "torch")
-    control = control(setting) if steps > STEPS else None
+    drifting = control(setting) if steps > STEPS else None
     findings, names, drift = [], [], 0.0
     for step, (our, their) in enumerate(zip(ours, theirs, strict=True), 1):
         error, name = worst(our, their)
-        if control:
-            drift = max(drift, worst(next(control), their)[0])
+        if drifting:
+            drift = max(drift, worst(next(drifting), their)[0])
         findings.append(Finding(f"step {step}", error, BOUND if step <= STEPS else max(BOUND, DRIFT * drift)))
         names.append(name)
     family = cause = ""
