@@ -11,14 +11,18 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from configs import r18
 from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
 from recipe.system.memory import keep_freed_memory
+
+if TYPE_CHECKING:  # loaded behind the flags
+    from recipe.data import Dataset
+    from recipe.training.engine import Engine
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "r18.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :variant if any.")
@@ -30,7 +34,6 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint 
 IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders.")
 OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
 
-ENGINES = {"jax": "flax_resnet", "torch": "torch_ref"}
 MODES = ("train", "eval", "predict", "summary")
 
 
@@ -48,7 +51,7 @@ def main() -> int:
         return 130
 
 
-def run(arguments: list[str], config: Any) -> int:
+def run(arguments: list[str], config: ConfigDict) -> int:
     """Run the mode that the flags ask for: check the config, describe what is to be done, and do it."""
     mode = choice("mode", MODE.value, MODES)
     if arguments and mode != "predict":
@@ -62,7 +65,7 @@ def run(arguments: list[str], config: Any) -> int:
     return predict(arguments, config) if mode == "predict" else summary(config)
 
 
-def run_on_data(mode: str, config: Any) -> int:
+def run_on_data(mode: str, config: ConfigDict) -> int:
     """Train or evaluate. The data comes first, since without CIFAR the config becomes that of the digits."""
     from recipe import commands
     from recipe.training.description import describe_inference, describe_run
@@ -85,7 +88,7 @@ def run_on_data(mode: str, config: Any) -> int:
         raise
 
 
-def predict(arguments: list[str], config: Any) -> int:
+def predict(arguments: list[str], config: ConfigDict) -> int:
     """Predict the classes of images."""
     from recipe import commands
     from recipe.training.description import describe_inference
@@ -97,7 +100,7 @@ def predict(arguments: list[str], config: Any) -> int:
     )
 
 
-def summary(config: Any) -> int:
+def summary(config: ConfigDict) -> int:
     """Print the layer table of the config's network, which needs no data: it has no class names in it."""
     from recipe import commands, data
     from recipe.training.description import describe_model
@@ -106,7 +109,7 @@ def summary(config: Any) -> int:
     return commands.summary(engine_of(config), describe_model(config, names, (0.0,) * 3, (1.0,) * 3))
 
 
-def places(mode: str, config: Any) -> tuple[str, Path]:
+def places(mode: str, config: ConfigDict) -> tuple[str, Path]:
     """The checkpoint to load, and the workdir: without --workdir the run that the checkpoint is from."""
     from recipe.system import files
 
@@ -117,12 +120,14 @@ def places(mode: str, config: Any) -> tuple[str, Path]:
     return checkpoint, workdir
 
 
-def engine_of(config: Any) -> Any:
+def engine_of(config: ConfigDict) -> Engine:
     """The package of the engine that computes; nothing of the other one is loaded."""
-    return importlib.import_module(ENGINES[config.engine])
+    from recipe.training.engine import ENGINES
+
+    return cast("Engine", importlib.import_module(ENGINES[config.engine]))
 
 
-def load_data(config: Any) -> tuple[Any, str]:
+def load_data(config: ConfigDict) -> tuple[Dataset, str]:
     """Load the config's dataset. If it can't be had, fall back to the digits, with a loud notice."""
     from recipe import data
 
@@ -136,7 +141,7 @@ def load_data(config: Any) -> tuple[Any, str]:
         return data.load("digits"), fallback_notice(name, str(error), data.how_to_get(name))
 
 
-def become_digits(config: Any) -> None:
+def become_digits(config: ConfigDict) -> None:
     """Apply the :digits variant, then again what was set on the command line."""
     r18.digits(config)
     overrides = config_flags.get_override_values(flags.FLAGS["config"])

@@ -141,7 +141,7 @@ MUTANTS = [
     Mutant("label smoothing halved", STEPS, "dtype=logits.dtype), label_smoothing\n",
            "dtype=logits.dtype), label_smoothing / 2\n", ("loss",), r"^loss"),
     Mutant("the trainer has no label smoothing", TRAINER,
-           "make_train_step(graphdef, optimizer, config.label_smoothing)", "make_train_step(graphdef, optimizer, 0.0)",
+           "make_train_step(graphdef, optimizer, run.label_smoothing)", "make_train_step(graphdef, optimizer, 0.0)",
            ("loss",), r"^epoch 1: loss"),
     # optimizer and schedule
     Mutant("decay after momentum", OPTIMIZER,
@@ -217,7 +217,7 @@ MUTANTS = [
            r"^epoch 1: loss"),
     Mutant("sums of before an interruption are lost", TRAINER, "self._set_sums(sums)", "self.reset_sums()", ("state",),
            r"^torch → jax"),
-    Mutant("every run from seed 0", TRAINER, "initial_state(config.seed,", "initial_state(0,", ("state",),
+    Mutant("every run from seed 0", TRAINER, "initial_state(run.seed,", "initial_state(0,", ("state",),
            r"^epoch 1: loss"),
     Mutant("the batch of the next step", STEPS, "rows[state.step % len(rows)]", "rows[(state.step + 1) % len(rows)]",
            ("pipeline",), r"^step 1$"),

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from recipe.data import Dataset
 from recipe.plan import EpochPlan, make_plan
@@ -95,7 +97,7 @@ class RunDescription:
         return {"model": json.loads(self.model.to_json()), "config": json.loads(self.config_json)}
 
 
-def describe_run(config: Any, data: Dataset, workdir: Path) -> RunDescription:
+def describe_run(config: ConfigDict, data: Dataset, workdir: Path) -> RunDescription:
     """Turn a checked config and its data into the description of a run.
 
     Raises:
@@ -134,13 +136,13 @@ def describe_run(config: Any, data: Dataset, workdir: Path) -> RunDescription:
     )
 
 
-def describe_inference(config: Any) -> Inference:
+def describe_inference(config: ConfigDict) -> Inference:
     """How a config wants a network to be run."""
     return Inference(config.precision, config.eval_batch_size, config.cpu_kernels)
 
 
 def describe_model(
-    config: Any, class_names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
+    config: ConfigDict, class_names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> ModelDescription:
     """The network that a config asks for, for 32×32 images of these classes."""
     arch = choice("config.model.arch", config.model.arch, ARCHITECTURES)
@@ -156,13 +158,13 @@ def describe_model(
     )
 
 
-def describe_optimizer(config: Any) -> Optimizer:
+def describe_optimizer(config: ConfigDict) -> Optimizer:
     """The optimizer that a config asks for."""
     given = config.optimizer
     return Optimizer(given.momentum, given.nesterov, given.weight_decay)
 
 
-def describe_schedule(config: Any, steps_per_epoch: int) -> Schedule:
+def describe_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
     """Turn the config's fractions into steps. The dropped remainder of an epoch counts nowhere."""
     given, total = config.schedule, config.epochs * steps_per_epoch
     drops = given.drops if given.name == "piecewise" else ()

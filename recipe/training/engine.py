@@ -14,6 +14,8 @@ from recipe.output.layer_table import LayerRow
 from recipe.plan import EpochPlan
 from recipe.training.description import Inference, RunDescription
 
+ENGINES = {"jax": "flax_resnet", "torch": "torch_ref"}  # config.engine → package
+
 
 class Sums(NamedTuple):
     """Metrics of an epoch's steps so far; part of every checkpoint, since a run may go on mid-epoch."""

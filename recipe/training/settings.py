@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from recipe.data import NAMES
 from recipe.system.errors import UserError, choice
+from recipe.training.engine import ENGINES
 
 CHOICES = {
-    "engine": ("jax", "torch"),
+    "engine": tuple(ENGINES),
     "precision": ("bf16", "f32", "f64"),
     "cpu_kernels": ("auto", "xla"),
     "data.name": NAMES,
@@ -54,7 +57,7 @@ def fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
     """Raise a `UserError` for the first value that makes no sense."""
     values = dict(fields(config.to_dict()))
     for name, valid in CHOICES.items():
