@@ -15,8 +15,10 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 TORCH = {"torch", "torchvision"}
 OTHERS = {"tensorflow", "tensorboardX"}  # TensorFlow is not needed; tensorboardX loads PyTorch
 FORBIDDEN = {
-    "configs": JAX | TORCH | OTHERS | {"recipe", "flax_resnet", "torch_ref", "parity"},
-    "recipe": JAX | TORCH | OTHERS | {"flax_resnet", "torch_ref", "parity"},
+    "tools": OTHERS,
+    "parity": {"tensorflow", "tensorboardX", "tools"},
+    "configs": JAX | TORCH | OTHERS | {"recipe", "flax_resnet", "torch_ref", "parity", "tools"},
+    "recipe": JAX | TORCH | OTHERS | {"flax_resnet", "torch_ref", "parity", "tools"},
     "flax_resnet": TORCH | OTHERS | {"torch_ref", "parity", "configs"},
     "torch_ref": JAX | OTHERS | {"flax_resnet", "parity", "configs"},
 }
@@ -38,6 +40,59 @@ def test_no_file_imports_what_its_room_may_not(room: str):
     files = list((ROOT / room).rglob("*.py"))
     assert files
     assert {path.name: bad for path in files if (bad := imported(path) & FORBIDDEN[room])} == {}
+
+
+# Part → the parts of the same package that it may import. Parts are its files and folders.
+AGREED = {"architectures", "initial_weights", "normalisation", "plan", "resize", "schedule"}
+ARROWS = {
+    "parity": {
+        "arrays": set(),
+        "engines": {"arrays"},
+        "budgets": {"arrays", "engines"},
+        "convert": {"arrays", "engines", "budgets"},
+        "verify": {"arrays", "engines", "budgets", "convert"},
+        "mutants": set(),  # it runs verify as a program
+        "speed": {"arrays", "engines", "budgets"},
+        "__init__": {"convert"},
+        "__main__": {"convert", "verify", "mutants", "speed"},
+    },
+    "recipe": {
+        "system": set(),
+        **{part: {"system"} for part in AGREED},
+        "data": {"system", "normalisation"},
+        "output": {"system"},
+        "training": {"system", "data", "output", *AGREED},
+        "commands": {"system", "data", "output", "training", *AGREED},
+        "__init__": set(),
+    },
+}
+
+
+def parts_imported(path: Path, package: str) -> set[str]:
+    """The parts of a package that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == package:
+            names |= {f"{package}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return {name.split(".")[1] for name in names if name.startswith(f"{package}.")}
+
+
+@pytest.mark.parametrize(("package", "part"), [(p, part) for p, parts in ARROWS.items() for part in parts])
+def test_imports_within_a_package_run_one_way(package: str, part: str):
+    folder = ROOT / package / part
+    files = list(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    allowed = ARROWS[package][part] | {part}
+    assert {f.name: bad for f in files if (bad := parts_imported(f, package) - allowed)} == {}
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_every_part_of_a_package_has_its_arrows(package: str):
+    found = {path.stem for path in (ROOT / package).iterdir() if path.name != "__pycache__"}
+    assert found == set(ARROWS[package])
 
 
 PROGRAM = """
