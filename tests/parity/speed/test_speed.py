@@ -221,7 +221,7 @@ def test_nothing_is_timed_when_gradients_differ(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_flops_of_resnet18_are_the_published_ones():
-    description = referee.Problem(small(EAGER, "train")).description
+    description = referee.Problem(small(EAGER, "train")).run.model
     resnet18 = dataclasses.replace(description, arch="resnet18", width=64)
     forward = referee.count_flops(resnet18, 2, training=False)
     assert forward / 2 == pytest.approx(2 * 0.5554e9, rel=1e-3)
@@ -388,7 +388,7 @@ def test_layers_on_their_own_are_all_of_the_networks_arithmetic():
         if layer.kind == "convolution"
     )
     linear = 3 * 2 * 4 * 512 * 10
-    whole = referee.count_flops(Problem(job).description, 4, training=True)
+    whole = referee.count_flops(Problem(job).run.model, 4, training=True)
     assert flops + linear == whole
 
 
