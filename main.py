@@ -57,7 +57,7 @@ def run(arguments: list[str], config: ConfigDict) -> int:
     if arguments and mode != "predict":
         raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
 
-    from recipe.training import settings  # behind the flags, so that a wrong one is told at once
+    from recipe.training import settings  # imported behind the flags: a wrong flag is reported at once
 
     settings.check(config)
     if mode in ("train", "eval"):
@@ -128,7 +128,7 @@ def engine_of(config: ConfigDict) -> Engine:
 
 
 def load_data(config: ConfigDict) -> tuple[Dataset, str]:
-    """Load the config's dataset. If it can't be had, fall back to the digits, with a loud notice."""
+    """Load the config's dataset. If it is not available, fall back to the digits, with a loud notice."""
     from recipe import data
 
     name = config.data.name

@@ -1,7 +1,7 @@
 """The data mesh: every device of the process takes an equal share of each batch.
 
-State and dataset are whole on every device. Arrays keep their global meaning, so batch statistics,
-loss and gradients are those of the whole batch, and XLA adds the all-reduces that this takes.
+Every device holds all of the state and the dataset. Arrays keep their global meaning, so batch statistics,
+loss and gradients are those of the full batch, and XLA adds the all-reduces that this takes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class DataMesh:
         mesh = Mesh(np.array(devices), ("data",))
         self.size = len(devices)
         self._is_gpu = devices[0].platform in ("gpu", "cuda")
-        self.whole = NamedSharding(mesh, PartitionSpec())  # state, dataset: on every device
+        self.replicated = NamedSharding(mesh, PartitionSpec())  # state, dataset: on every device
         self.batch = NamedSharding(mesh, PartitionSpec("data"))  # (batch, …), split
         self.plan = NamedSharding(mesh, PartitionSpec(None, "data"))  # (steps, batch), each step split
 
@@ -35,8 +35,8 @@ class DataMesh:
         That is the order that cuDNN wants. From HWIO, every step would transpose all kernels, and could not
         update them in place (docs/accelerators.md).
         """
-        ohwi = Format(Layout((3, 0, 1, 2)), self.whole)
-        return jax.tree.map(lambda leaf: ohwi if self._is_gpu and leaf.ndim == 4 else self.whole, tree)
+        ohwi = Format(Layout((3, 0, 1, 2)), self.replicated)
+        return jax.tree.map(lambda leaf: ohwi if self._is_gpu and leaf.ndim == 4 else self.replicated, tree)
 
     def check(self, batch_size: int) -> None:
         """Raise a `UserError` if a batch can't be split evenly."""

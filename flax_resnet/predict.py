@@ -63,8 +63,8 @@ class Predictor:
         self._batch_size = inference.batch_size
         with float64(self.precision == "f64"):
             graphdef, _, _ = abstract_model(description, self.precision, inference.cpu_kernels)
-            self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.whole)
-            self._table = jax.device_put(device_table(description, self.precision), self._mesh.whole)
+            self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.replicated)
+            self._table = jax.device_put(device_table(description, self.precision), self._mesh.replicated)
         self._eval_step = make_eval_step(graphdef)
 
     @in_own_precision

@@ -58,7 +58,7 @@ class Trainer:
             make_train_step(graphdef, optimizer, run.label_smoothing),
             run.augment,
             loop=self._steps_per_dispatch > 1,
-            out=(self._mesh.state(self.state), self._mesh.whole),
+            out=(self._mesh.state(self.state), self._mesh.replicated),
         )
         self.eval_step = make_eval_step(graphdef)
         # as numbers, all at once: to ask the device for one would wait for the steps that it has queued
@@ -163,7 +163,7 @@ class Trainer:
         return jax.device_put(state, self._mesh.state(state))
 
     def _everywhere(self, tree: Any) -> Any:
-        return jax.device_put(tree, self._mesh.whole)
+        return jax.device_put(tree, self._mesh.replicated)
 
 
 def _fetch(sums: Metrics) -> Sums:

@@ -28,7 +28,7 @@ def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> in
     """Train, or go on training, in the run's workdir. A notice, if any, opens and closes the output."""
     trainer = engine.Trainer(run, data)
     workdir.check_or_create(run)  # behind the trainer: a run that it refuses must not be left there
-    loop = TrainingLoop(run, data, trainer, tell_start_up=True)
+    loop = TrainingLoop(run, data, trainer, log_start_up=True)
     loop.restore()
     workdir.write_config(run)  # who computes, and where the data lies, may have changed
     table = layer_table.render(engine.layer_rows(run.model), input_shape(run.model))

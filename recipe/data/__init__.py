@@ -50,7 +50,7 @@ def classes(name: str, directory: str = "") -> int:
 
 
 def how_to_get(name: str) -> str:
-    """Return the ways to get the dataset `name`, as a few lines of text for people."""
+    """Return how to get the dataset `name`, as a few lines of text for people."""
     choice("dataset", name, NAMES)
     if name == "digits":
         return f"{digits.TITLE}: comes with scikit-learn; there is nothing to get."

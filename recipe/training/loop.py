@@ -40,13 +40,13 @@ class TrainingLoop:
     Args:
       run: what to train.
       data: the dataset.
-      trainer: the engine's side of the same run, before its first step.
-      tell_start_up: whether to say how long the process took to the first step.
+      trainer: the engine's trainer of the same run, before its first step.
+      log_start_up: whether to log how long the process took to the first step.
     """
 
-    def __init__(self, run: RunDescription, data: Dataset, trainer: Trainer, *, tell_start_up: bool = False):
+    def __init__(self, run: RunDescription, data: Dataset, trainer: Trainer, *, log_start_up: bool = False):
         self._run, self._data, self._trainer = run, data, trainer
-        self._tell_start_up = tell_start_up
+        self._log_start_up = log_start_up
         self._log = RunLog(run.workdir)
         self._first_epoch = self._start_step = 0
         self._last_save = self._last_curves = time.monotonic()
@@ -174,7 +174,7 @@ class TrainingLoop:
         return evaluation
 
     def _evaluate(self) -> Evaluation:
-        """Evaluate the whole test set. It changes nothing, so a stop request may cut it short."""
+        """Evaluate all of the test set. It changes nothing, so a stop request may cut it short."""
         self._stop_if_asked()
         self._evaluating = True
         try:
@@ -188,9 +188,9 @@ class TrainingLoop:
         return evaluate(logits, self._data.test_labels)
 
     def _start_up_is_over(self) -> None:
-        """Tell how long it took until the first dispatch was under way, and until it was done; once."""
-        if self._tell_start_up:
-            self._tell_start_up = False
+        """Log, once, how long it took to queue the first dispatch, and until it was done."""
+        if self._log_start_up:
+            self._log_start_up = False
             under_way = process_age()
             self._trainer.sums()  # waits
             self.say(
@@ -198,7 +198,7 @@ class TrainingLoop:
             )
 
     def _warn_if_slow(self, images_per_second: float) -> None:
-        """Once there is a speed after 20 steps, tell what a long run on a CPU will take; once."""
+        """Warn, once, of a long run on a CPU, as soon as 20 steps have shown its speed."""
         step = self._trainer.step
         if self._warned or step < self._start_step + WARN_AFTER_STEPS or not images_per_second:
             return

@@ -27,7 +27,7 @@ def flax_lr(schedule: Schedule) -> Any:
     return lambda step: float(compiled(jnp.int32(step)))
 
 
-SIDES = {"flax": flax_lr, "torch": torch_ref.optimizer.make_schedule}
+ENGINES = {"flax": flax_lr, "torch": torch_ref.optimizer.make_schedule}
 
 
 def schedule_of(steps_per_epoch: int, **fields: Any) -> Schedule:
@@ -36,11 +36,11 @@ def schedule_of(steps_per_epoch: int, **fields: Any) -> Schedule:
     return describe_schedule(config, steps_per_epoch)
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_piecewise_drops_exactly_at_the_boundaries(side: str):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_piecewise_drops_exactly_at_the_boundaries(engine: str):
     schedule = schedule_of(390)
     assert schedule.boundaries == (100 * 390, 150 * 390)
-    lr = SIDES[side](schedule)
+    lr = ENGINES[engine](schedule)
     first, second = schedule.boundaries
     expected = {0: 0.1, first - 1: 0.1, first: 0.1 * 0.1, second - 1: 0.1 * 0.1, second: 0.1 * 0.1 * 0.1}
     expected[schedule.total - 1] = 0.1 * 0.1 * 0.1
@@ -58,14 +58,14 @@ def test_piecewise_in_float32_is_within_an_ulp_per_drop():
             assert before == lr if drops == 0 else math.isclose(before, 10 * lr, rel_tol=1e-6)
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["piecewise", "cosine", "triangular"])
 @pytest.mark.parametrize("warmup", [0.0, 0.2])
-def test_schedule_is_the_documented_formula(side: str, name: str, warmup: float):
+def test_schedule_is_the_documented_formula(engine: str, name: str, warmup: float):
     schedule = schedule_of(
         10, epochs=10, schedule__name=name, schedule__warmup=warmup, schedule__warmup_start=0.25
     )
-    lr = SIDES[side](schedule)
+    lr = ENGINES[engine](schedule)
     warm = round(100 * warmup)
     for step in range(100):
         done = (step - warm) / (100 - warm)

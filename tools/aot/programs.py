@@ -57,10 +57,10 @@ def train_step(target: Target, *, batch_size: int, precision: str, steps: int = 
         make_train_step(graphdef, optimizer, config.label_smoothing),
         Augment(**config.augment.to_dict()),
         loop=steps > 1,
-        out=(mesh.state(state), mesh.whole),
+        out=(mesh.state(state), mesh.replicated),
     )
     state = _on(state, mesh.state(state))
-    sums, data = (_on(tree, jax.tree.map(lambda _: mesh.whole, tree)) for tree in (sums, data))
+    sums, data = (_on(tree, jax.tree.map(lambda _: mesh.replicated, tree)) for tree in (sums, data))
     return _lower(program.trace(state, sums, data, epoch, None, steps), target)
 
 
@@ -68,7 +68,7 @@ def eval_step(target: Target, *, batch_size: int, precision: str) -> Lowered:
     """Lower the evaluation step for `batch_size` images over all devices of a target."""
     mesh = DataMesh(target.devices)
     graphdef, params, batch_stats = abstract_model(describe(r18.get_config()), precision, "xla")
-    table = jax.ShapeDtypeStruct((256, 3), DTYPES[precision][1], sharding=mesh.whole)
+    table = jax.ShapeDtypeStruct((256, 3), DTYPES[precision][1], sharding=mesh.replicated)
     images = jax.ShapeDtypeStruct((batch_size, 32, 32, 3), jnp.uint8, sharding=mesh.batch)
     variables = _on((params, batch_stats), mesh.state((params, batch_stats)))
     return _lower(make_eval_step(graphdef).trace(*variables, images, table), target)

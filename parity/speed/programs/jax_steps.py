@@ -154,9 +154,9 @@ class Loop(Network):
         self.plan = dataclasses.asdict(self.problem.plan)
         same = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in self.plan.items()}
         self.plan, self.same_plan = jax.device_put((self.plan, same), mesh.plan)
-        self.device_data = jax.device_put(self.data(), mesh.whole)
+        self.device_data = jax.device_put(self.data(), mesh.replicated)
         zero = {"loss": np.float32(0), "correct": np.int32(0), "steps": np.int32(0)}
-        self.zero = jax.device_put(zero, mesh.whole)
+        self.zero = jax.device_put(zero, mesh.replicated)
         self.tracks = {"loop": self.loop, "step": self.bare}
 
     def first(self) -> Arrays:
