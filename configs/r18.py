@@ -49,9 +49,7 @@ def default() -> ConfigDict:
     config.data.dir = ""  # of the data; for CIFAR "" is $TFDS_DATA_DIR, or else ~/tensorflow_datasets
     config.data.download = True  # fetch the official archive when the dataset is not there
     config.data.holdout = 0  # training images to evaluate on, in place of the test images
-    config.data.fallback = (
-        "digits"  # digits | none: train on these, with a notice, without CIFAR
-    )
+    config.data.fallback = "digits"  # digits | none: train on these, with a notice, without CIFAR
 
     config.model = ConfigDict()
     config.model.arch = "resnet18"  # resnet18 34 50 101 152, the thin resnet20 32 44 56 110, 20b …

@@ -1,6 +1,7 @@
 """ResNet for small images in Flax NNX. Lay it beside torch_ref/model.py: it is the same network.
 
-Images are NHWC here and NCHW there. Attribute names are the parameter names of both.
+Images are NHWC here and NCHW there. Attribute names are the parameter names of both. A batch norm is given
+what follows it, so that native kernels can join them: `bn(x, residual=r, relu=relu)` is relu(bn(x) + r).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from flax_resnet.cpu_kernels.layers import CONV, Normalised
+from flax_resnet.cpu_kernels.ops import NNX_CONV
 from flax_resnet.nn.activations import relu
 from flax_resnet.nn.batch_norm import BatchNorm
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
@@ -28,7 +29,7 @@ class ReLU(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return max(x, 0)."""
         # its gradient needs x, which a batch norm keeps anyway; after a sum, activations.relu keeps y alone
-        return x.relu() if isinstance(x, Normalised) else jax.nn.relu(x)
+        return jax.nn.relu(x)
 
 
 class Layers:
@@ -57,7 +58,7 @@ class Layers:
             precision=self.precision,
             kernel_init=kernel_init,
             rngs=self.rngs,
-            **(CONV if self.cpu_kernels else {}),
+            **(NNX_CONV if self.cpu_kernels else {}),
         )
 
     def norm(self, features: int) -> BatchNorm:
@@ -115,11 +116,11 @@ class ResBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (N, H, W, inputs) to (N, ⌈H/stride⌉, ⌈W/stride⌉, width)."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+        y = self.bn1(self.conv1(x), relu=self.relu)
+        y = self.conv2(y)
         for layer in self.shortcut:
             x = layer(x)
-        return relu(y + x)
+        return self.bn2(y, residual=x, relu=relu)
 
 
 class Bottleneck(nnx.Module):
@@ -139,12 +140,12 @@ class Bottleneck(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (N, H, W, inputs) to (N, ⌈H/stride⌉, ⌈W/stride⌉, 4·width)."""
-        y = self.relu1(self.bn1(self.conv1(x)))
-        y = self.relu2(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        y = self.bn1(self.conv1(x), relu=self.relu1)
+        y = self.bn2(self.conv2(y), relu=self.relu2)
+        y = self.conv3(y)
         for layer in self.shortcut:
             x = layer(x)
-        return relu(y + x)
+        return self.bn3(y, residual=x, relu=relu)
 
 
 BLOCKS = {"basic": ResBlock, "bottleneck": Bottleneck}
@@ -191,7 +192,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map standardised images (N, H, W, 3) to logits (N, classes)."""
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x), relu=self.relu)
         if self.max_pool:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for stage in self.stages:

@@ -198,7 +198,7 @@ class FlaxSide:
     def alone(self, path: str, x: np.ndarray, training: bool) -> Arrays:
         """Run one layer on its own: its output, by its path, and its running statistics afterwards."""
         layer: Any = self.module(path, training)
-        found = {path: to_float(jnp.asarray(layer(jnp.asarray(x, self.compute_dtype))))}
+        found = {path: to_float(layer(jnp.asarray(x, self.compute_dtype)))}
         statistics = torch_arrays(nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat)))
         return found | {f"{path}.{name}": to_float(array) for name, array in statistics.items()}
 
@@ -211,7 +211,7 @@ class FlaxSide:
         )
 
         def apply(params: Any, x: jax.Array) -> jax.Array:
-            return jnp.asarray(nnx.merge(graphdef, params, batch_stats)(x))
+            return nnx.merge(graphdef, params, batch_stats)(x)
 
         _, pull = jax.vjp(apply, params, jnp.asarray(x, self.compute_dtype))
         of_params, of_input = pull(jnp.asarray(upstream, self.compute_dtype))

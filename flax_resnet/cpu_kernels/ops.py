@@ -120,6 +120,14 @@ def conv_general_dilated(
     return conv(x, kernel, strides[0], padding[0][0])
 
 
+# What nnx.Conv takes in place of lax.conv_general_dilated and its own promotion: the kernel stays float32,
+# and is rounded while it is put into the order of a product.
+NNX_CONV: dict[str, Any] = {
+    "conv_general_dilated": conv_general_dilated,
+    "promote_dtype": lambda arrays, dtype: (jnp.asarray(arrays[0]).astype(dtype), *arrays[1:]),
+}
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 5))
 def norm_train(
     x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, residual: jax.Array | None, relu: bool

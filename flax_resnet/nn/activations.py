@@ -9,22 +9,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from flax_resnet.cpu_kernels.layers import Normalised
-
-
-def relu(x: jax.Array | Normalised) -> jax.Array:
-    """Return max(x, 0), whose derivative at 0 is 0."""
-    return x.relu() if isinstance(x, Normalised) else _relu(x)
-
 
 # The barrier keeps XLA from making the result anew in what follows. On a CPU that is not only a matter of
 # speed: jaxlib 0.12.0 fuses a block's end with the mean over pixels into NaN, in bfloat16 and eval mode.
 @jax.custom_jvp
-def _relu(x: jax.Array) -> jax.Array:
+def relu(x: jax.Array) -> jax.Array:
+    """Return max(x, 0), whose derivative at 0 is 0."""
     return jax.lax.optimization_barrier(jnp.maximum(x, 0))
 
 
-@_relu.defjvp
+@relu.defjvp
 def _jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    y = _relu(*primals)
+    y = relu(*primals)
     return y, jnp.where(y > 0, *tangents, 0)

@@ -7,7 +7,7 @@ digits when the mean is large.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flax_resnet.cpu_kernels import ops
-from flax_resnet.cpu_kernels.layers import Normalised
 from flax_resnet.nn.normalise import normalise
 
 
@@ -49,11 +48,25 @@ class BatchNorm(nnx.Module):
         self.cpu_kernels = cpu_kernels
         self.use_running_average = False  # the name that nnx.Module.train() and .eval() set
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise x of shape (N, H, W, C); the result has the dtype `dtype`.
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        residual: jax.Array | None = None,
+        relu: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> jax.Array:
+        """Normalise x, then add `residual`, then apply `relu`, where they are given.
 
-        With native kernels the result is `Normalised`: it is computed, and the running statistics with it,
-        when something is done with it, so that "+ residual" and ReLU join the same pass.
+        What follows the norm is given to it, and not done behind it, since native kernels do all of it in one
+        pass. Elsewhere it is done as written.
+
+        Args:
+          x: (N, H, W, C).
+          residual: like the result.
+          relu: a ReLU; native kernels compute max(x, 0) without calling it.
+
+        Returns:
+          (N, H, W, C) in the dtype `dtype`.
 
         Raises:
           ValueError: in train mode with one value per channel, whose variance says nothing.
@@ -61,32 +74,27 @@ class BatchNorm(nnx.Module):
         x = x.astype(self.dtype)
         scale, bias = self.scale[...], self.bias[...]
         mean, var = self.mean[...], self.var[...]
+        joined = (residual, True) if relu else (None, False)  # what native kernels do besides
         if self.use_running_average:
             if self.cpu_kernels:
-                return cast(
-                    jax.Array,  # which it is to all who use it
-                    Normalised(lambda *then: ops.norm_eval(x, scale, bias, mean, var, self.eps, *then)),
-                )
-            wide = x.astype(self.param_dtype)
-            y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
-            return y.astype(self.dtype)
-        n = x.size // x.shape[-1]
-        if n == 1:
-            raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
-        running = mean, var
-
-        # from what they were before: a native result that is looked at twice is computed twice
-        def update(mean: jax.Array, var: jax.Array) -> None:
-            self.mean[...] = (1 - self.momentum) * running[0] + self.momentum * mean
-            self.var[...] = (1 - self.momentum) * running[1] + self.momentum * var * (n / (n - 1))
-
-        def native(*then: Any) -> jax.Array:
-            y, *statistics = ops.norm_train(x, scale, bias, self.eps, *then)
-            update(*statistics)
+                y = ops.norm_eval(x, scale, bias, mean, var, self.eps, *joined)
+            else:
+                wide = x.astype(self.param_dtype)
+                y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
+                y = y.astype(self.dtype)
+        else:
+            n = x.size // x.shape[-1]
+            if n == 1:
+                raise ValueError(f"expected more than 1 value per channel when training, got shape {x.shape}")
+            if self.cpu_kernels:
+                y, batch_mean, batch_var = ops.norm_train(x, scale, bias, self.eps, *joined)
+            else:
+                y, batch_mean, batch_var = normalise(x, scale, bias, self.eps)
+            self.mean[...] = (1 - self.momentum) * mean + self.momentum * batch_mean
+            # PyTorch stores the unbiased variance: n / (n - 1) is the Bessel factor
+            self.var[...] = (1 - self.momentum) * var + self.momentum * batch_var * (n / (n - 1))
+        if self.cpu_kernels and relu:
             return y
-
-        if self.cpu_kernels:
-            return cast(jax.Array, Normalised(native))
-        y, *statistics = normalise(x, scale, bias, self.eps)
-        update(*statistics)
-        return y
+        if residual is not None:
+            y = y + residual
+        return relu(y) if relu else y

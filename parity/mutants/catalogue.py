@@ -29,10 +29,10 @@ WINOGRAD, DIRECT = "flax_resnet/cpu_kernels/winograd.h", "flax_resnet/cpu_kernel
 AMX = "flax_resnet/cpu_kernels/amx.h"
 NATIVE_NORM, OPS = "flax_resnet/cpu_kernels/batch_norm.h", "flax_resnet/cpu_kernels/ops.py"
 
-BLOCK_END = """y = self.bn2(self.conv2(y))
+BLOCK_END = """y = self.conv2(y)
         for layer in self.shortcut:
             x = layer(x)
-        return relu(y + x)"""
+        return self.bn2(y, residual=x, relu=relu)"""
 T_BLOCK_END = """y = self.bn2(self.conv2(y))
         x = self.shortcut(x)
         return F.relu(y + x)"""
@@ -50,13 +50,13 @@ FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
 MUTANTS = [
     # batch norm
     Mutant("momentum by Flax's convention", BN,
-           "(1 - self.momentum) * running[0] + self.momentum * mean",
-           "self.momentum * running[0] + (1 - self.momentum) * mean",
+           "(1 - self.momentum) * mean + self.momentum * batch_mean",
+           "self.momentum * mean + (1 - self.momentum) * batch_mean",
            ("running statistics",), r"^bn1\.running_mean"),
-    Mutant("biased running variance", BN, "self.momentum * var * (n / (n - 1))", "self.momentum * var",
+    Mutant("biased running variance", BN, "self.momentum * batch_var * (n / (n - 1))", "self.momentum * batch_var",
            ("running statistics",), r"^bn1\.running_var"),
     Mutant("running mean is not updated", BN,
-           "self.mean[...] = (1 - self.momentum) * running[0] + self.momentum * mean",
+           "self.mean[...] = (1 - self.momentum) * mean + self.momentum * batch_mean",
            "pass", ("running statistics",), r"^bn1\.running_mean"),
     Mutant("momentum 0.01", BN, "momentum: float = 0.1", "momentum: float = 0.01", ("running statistics",),
            r"^bn1\.running_mean"),
@@ -88,18 +88,17 @@ MUTANTS = [
     # the network
     Mutant("SAME padding", MODEL, "padding=kernel // 2,", 'padding="SAME",', ("convolution",), FIRST_STRIDE),
     Mutant("ReLU's result is dropped", MODEL,
-           "y = self.relu(self.bn1(self.conv1(x)))\n        y = self.bn2",
-           "y = self.bn1(self.conv1(x))\n        self.relu(y)\n        y = self.bn2",
+           "y = self.bn1(self.conv1(x), relu=self.relu)\n", "y = self.bn1(self.conv1(x))\n        self.relu(y)\n",
            ("activation",), r"^layer1\.0\.conv2"),
-    Mutant("a ReLU is missing", MODEL, "y = self.relu(self.bn1(self.conv1(x)))\n        y = self.bn2",
-           "y = self.bn1(self.conv1(x))\n        y = self.bn2", ("structure",), r"^row 6$"),
-    Mutant("ReLU before the sum", MODEL, BLOCK_END, BLOCK_END.replace("relu(y + x)", "relu(y) + x"),
+    Mutant("a ReLU is missing", MODEL, "y = self.bn1(self.conv1(x), relu=self.relu)\n",
+           "y = self.bn1(self.conv1(x))\n", ("structure",), r"^row 6$"),
+    Mutant("ReLU before the sum", MODEL, BLOCK_END, BLOCK_END.replace("self.bn2(y, residual=x, relu=relu)", "self.bn2(y, relu=relu) + x"),
            ("activation",), r"^layer1\.0$"),
-    Mutant("no ReLU after the sum", MODEL, BLOCK_END, BLOCK_END.replace("relu(y + x)", "y + x"),
+    Mutant("no ReLU after the sum", MODEL, BLOCK_END, BLOCK_END.replace(", relu=relu", ""),
            ("activation",), r"^layer1\.0$"),
-    Mutant("shortcut not added", MODEL, BLOCK_END, BLOCK_END.replace("y + x", "y"), ("wiring",), r"^layer1\.0$"),
+    Mutant("shortcut not added", MODEL, BLOCK_END, BLOCK_END.replace("residual=x, ", ""), ("wiring",), r"^layer1\.0$"),
     Mutant("shortcut taken behind the first convolution", MODEL, BLOCK_END,
-           BLOCK_END.replace("x = layer(x)", "x = 2 * jnp.asarray(layer(x))"), ("wiring",), r"^layer2\.0"),
+           BLOCK_END.replace("x = layer(x)", "x = 2 * layer(x)"), ("wiring",), r"^layer2\.0"),
     Mutant("shortcut's convolution and batch norm swapped", MODEL,
            "[layers.conv(inputs, outputs, 1, stride), layers.norm(outputs)]",
            "[layers.norm(inputs), layers.conv(inputs, outputs, 1, stride)]",

@@ -287,12 +287,12 @@ def batch_norm(
     params, statistics = map(nnx.to_pure_dict, nnx.split_state(state, nnx.Param, ...))
 
     def forward(params: Any, x: jax.Array, residual: jax.Array) -> jax.Array:
-        y = nnx.merge(graphdef, params, statistics)(x)
-        return {
-            "residual": lambda: activations.relu(y + residual),
-            "relu": lambda: ReLU()(y),
-            "": lambda: jnp.asarray(y),
-        }[then]()
+        follows: dict[str, dict[str, Any]] = {
+            "residual": {"residual": residual, "relu": activations.relu},
+            "relu": {"relu": ReLU()},
+            "": {},
+        }
+        return nnx.merge(graphdef, params, statistics)(x, **follows[then])
 
     arguments = params, x, residual
     pull = jax.jit(lambda *arguments: jax.vjp(forward, *arguments)[1])(*arguments)

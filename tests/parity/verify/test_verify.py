@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from flax_resnet.cpu_kernels import build, layers
+from flax_resnet.cpu_kernels import build, ops
 from flax_resnet.model import ReLU
 from flax_resnet.nn.batch_norm import BatchNorm
 from parity.__main__ import main
@@ -79,12 +79,12 @@ def test_native_kernels_are_named_when_they_are_to_blame(monkeypatch: pytest.Mon
     """XLA's kernels are right where these convolutions drop digits, as TF32 does on a GPU."""
     if why_not := build.load():
         pytest.skip(f"no native kernels: {why_not}")
-    native = layers.CONV["conv_general_dilated"]
+    native = ops.NNX_CONV["conv_general_dilated"]
 
     def fewer_digits(x: jax.Array, *others: Any, **named: Any) -> jax.Array:
         return native(x.astype(jnp.bfloat16).astype(x.dtype), *others, **named)
 
-    monkeypatch.setitem(layers.CONV, "conv_general_dilated", fewer_digits)
+    monkeypatch.setitem(ops.NNX_CONV, "conv_general_dilated", fewer_digits)
     checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2)
     failed = [check for check in checks.values() if not check.passed]
     assert {check.precision for check in failed} == {"f32"}
