@@ -21,10 +21,9 @@ from typing import Any
 
 from flax_resnet.cpu_kernels.build import has_amx, load, processor_flags
 from parity.mutants.catalogue import MUTANTS, Mutant
+from parity.verify.project import PACKAGES, ROOT
 from recipe.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent.parent
-ROOMS = ("configs", "flax_resnet", "parity", "recipe", "torch_ref")
 VERIFY = ["verify", "--quick", "--stop", "--width=8"]
 NATIVE = "cpu_kernels"  # in the path of files that only native kernels have
 SECONDS = 1800  # after which a mutant counts as not caught
@@ -101,8 +100,8 @@ def attempt(mutant: Mutant, cache: str, threads: int) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for room in ROOMS:
-            shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(changed(mutant), encoding="utf-8")
         command = [sys.executable, "-m", "parity", *VERIFY, *mutant.flags, f"--json={copy / 'report.json'}"]
         # most programs are the same for all mutants: compile them once; compiled mutants are deleted with it

@@ -27,6 +27,7 @@ from parity.convert.files import read, write
 from parity.convert.layouts import OURS
 from parity.tensors import to_numpy, to_tensor
 from parity.verify.case import Case
+from parity.verify.diagnose.cause import Cause
 from parity.verify.result import Check, Finding, first_over
 from recipe.data import Dataset
 from recipe.plan import EpochPlan, plan_of_epoch
@@ -182,7 +183,7 @@ def free_running(case: Case, steps: int, folder: Path) -> Check:
         cause = f"at step {first + 1} {names[first]} differs most; see the checks of a single step"
     width = case.description.width
     name = f"{steps} free-running steps, width {width}, lr {setting.lr:g}, drops at {_drops(setting)}"
-    return Check(7, name, "f64", "of the largest element", tuple(findings), family, cause)
+    return Check(7, name, "f64", "of the largest element", tuple(findings), to_cause(family, cause))
 
 
 def options(case: Case, folder: Path) -> Check:
@@ -203,7 +204,12 @@ def options(case: Case, folder: Path) -> Check:
     if first_over(findings):
         family, cause = _option_not_heeded(setting, ours, theirs)
     name = f"20 steps, JAX's {PER_DISPATCH} at a time, {len(OPTIONS)} options set"
-    return Check(7, name, "f64", "of the largest element", tuple(findings), family, cause)
+    return Check(7, name, "f64", "of the largest element", tuple(findings), to_cause(family, cause))
+
+
+def to_cause(family: str, words: str) -> Cause | None:
+    """A cause, if there is one."""
+    return Cause(family, words) if words else None
 
 
 def _told(setting: Setting, engine: str, plans: Setting) -> Arrays:
@@ -267,9 +273,8 @@ def single_steps(case: Case, folder: Path) -> Check:
             family, cause = _cause(ours, theirs, state, step, batches, our, their)
             cause = f"{name} differs most: {cause}"
         state = their
-    return Check(
-        7, "single steps from one state", "f64", "of the largest element", tuple(findings), family, cause
-    )
+    words = "single steps from one state"
+    return Check(7, words, "f64", "of the largest element", tuple(findings), to_cause(family, cause))
 
 
 def _cause(
@@ -366,7 +371,7 @@ def check_switching(case: Case) -> Iterator[Check]:
                 bad.append(f"{name}: {where} differs most")
     name = f"{STEPS} steps with changes of engine, width {case.description.width}"
     family = "state" if bad else ""
-    yield Check(9, name, "f64", "of the largest element", tuple(findings), family, "; ".join(bad))
+    yield Check(9, name, "f64", "of the largest element", tuple(findings), to_cause(family, "; ".join(bad)))
 
 
 def _switching(setting: Setting, legs: list[tuple[str, int]]) -> State:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from parity.verify.levels.registry import LEVELS
 from parity.verify.report import plots as plots
 from parity.verify.report import words as words
 from parity.verify.report.markup import tag, to_text
-from parity.verify.result import LEVELS, Check, Report
+from parity.verify.result import Check, Report
 
 STRIP_WIDTH = 140
 WIDTHS = (46, STRIP_WIDTH + 10, 166, 90, 60)  # of the columns after the first
@@ -75,9 +76,11 @@ def _reason(check: Check) -> list[Element | str]:
     first = check.first_failure
     if first is None:
         return [f"{check.name}: nothing was compared."]
+    cause = check.cause
     return [
         _code(first.where), f": {words.of_budget(first, check.unit)}. Likely cause: ",
-        tag("strong", check.cause or "none recognised"), f" ({check.family})." if check.family else ".",
+        tag("strong", cause.words if cause else "none recognised"),
+        f" ({cause.family})." if cause and cause.family else ".",
     ]  # fmt: skip
 
 
@@ -97,7 +100,7 @@ def _checks(report: Report) -> Element:
     bodies = []
     for level, group in itertools.groupby(report.checks, lambda check: check.level):
         checks = list(group)
-        title: Element | str = f"{level} · {LEVELS[level]}"
+        title: Element | str = f"{level} · {LEVELS[level].title}"
         if any(map(_has_more, checks)):
             title = tag("a", title, href=f"#level-{level}")
         rows = [tag("tr", tag("th", title, colspan=6, scope="rowgroup"))]
@@ -145,7 +148,7 @@ def _levels(report: Report) -> list[Element]:
         checks = [check for check in group if _has_more(check)]
         if not checks:
             continue
-        parts = [tag("h3", f"{level} · {LEVELS[level]}")]
+        parts = [tag("h3", f"{level} · {LEVELS[level].title}")]
         parts += [_failures(check) for check in checks if not check.passed]
         steps = [check for check in checks if plots.is_trajectory(check) and plots.has_layers(check)]
         parts += [_trajectory(part) for part in plots.together(steps)]

@@ -38,8 +38,9 @@ def failures(check: Check) -> list[Finding]:
 
 def likely_cause(check: Check) -> str:
     """The cause of a failure in words, with its family."""
-    family = f" [{check.family}]" if check.family else ""
-    return f"{check.cause or 'none recognised'}{family}"
+    if check.cause is None:
+        return "none recognised"
+    return f"{check.cause.words} [{check.cause.family}]" if check.cause.family else check.cause.words
 
 
 def verdict(report: Report) -> str:
