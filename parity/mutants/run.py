@@ -1,4 +1,4 @@
-"""`python -m parity mutants`: plant realistic mistakes one at a time, and see whether `verify` finds them.
+"""`python -m parity mutants`: make realistic mistakes one at a time, and see whether `verify` finds them.
 
 Each mutant is an edit of one file in a copy of the project; `verify` runs in the copy, in a process of its
 own. It must fail, name the right place, and the right family of causes.
@@ -30,7 +30,7 @@ SECONDS = 1800  # after which a mutant counts as not caught
 
 
 def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
-    """Plant mutants and verify each, several at a time.
+    """Verify mutants, several at a time.
 
     Args:
       names: parts of names of mutants; none means all.
@@ -93,7 +93,7 @@ def changed(mutant: Mutant) -> str:
 
 
 def attempt(mutant: Mutant, cache: str, threads: int) -> dict[str, Any]:
-    """Plant one mutant in a copy of the project and run `verify` there, on the CPU.
+    """Make one mistake in a copy of the project and run `verify` there, on the CPU.
 
     `threads` limits its OpenMP threads, unless the mutant is a native kernel's.
     """

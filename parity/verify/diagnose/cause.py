@@ -25,7 +25,7 @@ FAMILIES = (
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """Why a check failed, as far as it can be told."""
+    """Why a check failed."""
 
     family: str  # of FAMILIES; "" where there are only words
     words: str  # what happened, with the numbers that speak for it
@@ -56,7 +56,7 @@ def first_match(
 ) -> Cause | None:
     """The first mistake that gives `value`.
 
-    A mistake that gives `right`, to what `match` can tell, explains nothing and is left out; so is one that
+    A mistake that gives `right` as well, within `match`, explains nothing and is left out; so is one that
     can't be made with these shapes.
     """
     for family, words, make in alternatives:

@@ -67,7 +67,7 @@ def of_floats(name: str, ours: np.ndarray, theirs: np.ndarray) -> Cause:
         return Cause("pipeline", "the labels are not those of the images")
     if ours.shape == theirs.shape and np.array_equal(ours, theirs[..., ::-1]):
         return Cause("pipeline", "red and blue are swapped")
-    # one line per channel through all pixels: slope and offset tell std and mean
+    # one line per channel through all pixels: its slope is due to std, its offset to mean
     if ours.shape != theirs.shape:
         return Cause("pipeline", f"the shape is {ours.shape} instead of {theirs.shape}")
     slopes = []

@@ -11,8 +11,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from parity.verify.levels.registry import LEVELS
-from parity.verify.report import plots as plots
-from parity.verify.report import words as words
+from parity.verify.report import plots, words
 from parity.verify.report.markup import tag, to_text
 from parity.verify.result import Check, Report
 
@@ -28,8 +27,8 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
 
     Args:
       report: what `verify` found.
-      mutants: the planted bugs, each with "name", "file", "caught_by" (a check; empty if none did),
-        "where" (layer or step that it named), "family" and "expected_family" (of causes), "seconds".
+      mutants: what `mutants --json` wrote, each with "name", "file", "caught_by" (a check; empty if none
+        did), "where" (layer or step that it named), "family" and "expected_family" (of causes), "seconds".
     """
     parts: list[Element | None] = [_top(report), _environment(report)]
     if report.checks:
@@ -90,7 +89,7 @@ def _environment(report: Report) -> Element:
 
 
 def _checks(report: Report) -> Element:
-    """A row per check, with all its comparisons on one axis that the whole table shares."""
+    """A row per check; the comparisons of all checks are drawn on one axis."""
     axis = plots.RatioAxis([f for check in report.checks for f in check.findings], 0, STRIP_WIDTH)
     scale = tag("svg", *axis.labels(12), class_="strip", width=STRIP_WIDTH, height=16, aria_hidden="true")
     head = tag(
@@ -142,7 +141,7 @@ def _row(check: Check, axis: plots.RatioAxis) -> list[Element]:
 
 
 def _levels(report: Report) -> list[Element]:
-    """What the table has no room for: failures one by one, and the plots."""
+    """What does not fit into the table: failures one by one, and the plots."""
     sections = [tag("h2", "Layer by layer, step by step")]
     for level, group in itertools.groupby(report.checks, lambda check: check.level):
         checks = [check for check in group if _has_more(check)]
@@ -196,7 +195,7 @@ def _trajectory(checks: Sequence[Check]) -> Element:
 
 
 def _mutants(mutants: Sequence[dict[str, Any]]) -> Element:
-    """Each planted bug, and what found it."""
+    """Each mutant, and what found it."""
     caught = sum(bool(mutant["caught_by"]) for mutant in mutants)
     named = sum(bool(mutant["caught_by"]) and _named(mutant) for mutant in mutants)
     text = f"{caught} of {len(mutants)} were caught, {named} with the right family of causes"

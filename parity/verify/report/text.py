@@ -8,7 +8,7 @@ import textwrap
 from typing import TextIO
 
 from parity.verify.levels.registry import LEVELS
-from parity.verify.report import words as words
+from parity.verify.report import words
 from parity.verify.result import Check, Report
 
 WIDTH = 110

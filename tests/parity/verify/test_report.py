@@ -46,7 +46,8 @@ def hostile() -> Report:
 
     checks = [
         dataclasses.replace(
-            check, name=spoil(check.name), unit=spoil(check.unit), cause=Cause(spoil(""), spoil(check.cause.words if check.cause else "")),
+            check, name=spoil(check.name), unit=spoil(check.unit),
+            cause=Cause(spoil(""), spoil(check.cause.words if check.cause else "")),
             findings=tuple(dataclasses.replace(f, where=spoil(f.where)) for f in check.findings),
         )
         for check in fake.failing().checks
