@@ -1,6 +1,6 @@
 """Both engines' networks behind one interface: NumPy arrays in, NumPy arrays out.
 
-Images and activations are (N, H, W, C), tensors have PyTorch's names and layout, on both sides.
+Images and activations are (N, H, W, C), tensors have PyTorch's names and layout, in both engines.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pass(NamedTuple):
 
     @property
     def outputs(self) -> dict[str, np.ndarray]:
-        """Outputs by path; a layer that runs twice is told apart by its turn. The network's is `LOGITS`."""
+        """Outputs by path; a layer's second run is "path (2)". The network's is `LOGITS`."""
         found: dict[str, np.ndarray] = {}
         for layer in self.layers:
             turn = sum(name == layer.path or name.startswith(f"{layer.path} (") for name in found)
@@ -66,8 +66,8 @@ class Gradients(NamedTuple):
     grads: Arrays
 
 
-class TorchSide:
-    """The reference."""
+class TorchNetwork:
+    """The reference, on the CPU."""
 
     def __init__(self, description: ModelDescription, model: Arrays, precision: str):
         self.precision = precision
@@ -146,8 +146,8 @@ def torch_backward(module: nn.Module, x: np.ndarray, upstream: np.ndarray, preci
     }
 
 
-class FlaxSide:
-    """The side under test."""
+class FlaxNetwork:
+    """The network that is compared with the reference."""
 
     def __init__(
         self, description: ModelDescription, model: Arrays, precision: str, cpu_kernels: str = "auto"
@@ -164,16 +164,16 @@ class FlaxSide:
         self._paths: dict[tuple[Any, ...], list[tuple[str, str]]] = {}
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Map standardised images (N, H, W, 3) to logits (N, classes) in eval mode, compiled as a whole."""
+        """Map standardised images (N, H, W, 3) to logits (N, classes) in eval mode, by one program."""
         return to_float(self._logits(self.params, self.batch_stats, jnp.asarray(images, self.dtype)))
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  a side lives as long as its process
+    @functools.lru_cache(maxsize=2)  # noqa: B019  a network lives as long as its process
     def network(self, training: bool) -> nnx.Module:
         """The network as a module, in one of its modes; not to be changed."""
         return self._merged(self.params, self.batch_stats, training)
 
     def forward(self, images: np.ndarray, training: bool) -> Pass:
-        """Run the network, compiled as a whole."""
+        """Run the network in one compiled program."""
         batch = jnp.asarray(images, self.dtype)
         inputs, outputs, batch_stats = self._forward(self.params, self.batch_stats, batch, training=training)
         layers = [

@@ -95,6 +95,25 @@ def test_every_part_of_a_package_has_its_arrows(package: str):
     assert found == set(ARROWS[package])
 
 
+def test_verify_does_not_import_the_mutants_that_run_it():
+    for path in (ROOT / "parity" / "verify").rglob("*.py"):
+        assert "parity.mutants" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_help_of_parity_loads_no_framework():
+    program = f"""
+import sys
+from parity.__main__ import main
+try:
+    main(["--help"])
+finally:
+    print(sorted(set(sys.modules) & {JAX | TORCH!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 PROGRAM = """
 import sys
 import main

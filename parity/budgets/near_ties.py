@@ -2,8 +2,8 @@
 
 Rounding may turn a decision whose margin is no larger than the error of the numbers it rests on. Then the
 gradient jumps, and neither result is wrong. Whether one run meets such a turn is chance; so a budget for
-float32 gradients must not rest on the turns that a few runs of the reference happened to meet. The float64
-side of the reference therefore makes its decisions on numbers with noise as large as a correct program may be
+float32 gradients must not rest on the turns that a few runs of the reference happened to meet. In float64
+the reference therefore makes its decisions on numbers with noise as large as a correct program may be
 off, which turns each doubtful decision in about every second run. Values are left as they are.
 
 In float64 doubtful decisions are rarer by 2⁻²⁹; in bfloat16 they are so many that norms average over them.

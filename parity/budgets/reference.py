@@ -2,7 +2,7 @@
 
 A layer on its own, in float64 and float32. Both engines get the same input. Summing n products in any order
 errs by at most γₙ·(|W|∗|x|), γₙ = n·u/(1 − n·u), element by element (Higham, Accuracy and Stability of
-Numerical Algorithms, section 3.1), on either side, so the two differ by at most C = 2 times that. This is a
+Numerical Algorithms, section 3.1), in either engine, so the two differ by at most C = 2 times that. This is a
 theorem, not a calibration.
 
 Everything else: several layers, float32, bfloat16. PyTorch in the lower precision is compared with PyTorch
@@ -16,7 +16,7 @@ bfloat16 is compared in norms, since single elements of a deep bfloat16 network 
 Gradients jump where rounding turns a decision; parity/budgets/near_ties.py says how float32 budgets know
 of it.
 
-No error of the side under test enters: a budget that grew with it could never be exceeded.
+No error of the network under test enters: a budget that grew with it could never be exceeded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def gamma(n: int, precision: str = "f64") -> float:
 def distance(a: np.ndarray, b: np.ndarray, precision: str) -> float:
     """Largest difference of two arrays of one shape; in bf16 ‖a−b‖₂/‖b‖₂. 0/0 is 0.
 
-    NaN where one side alone is not finite, or the sides have different signs of infinity.
+    NaN where one of them alone is not finite, or their infinities have different signs.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
@@ -86,7 +86,7 @@ def reference_errors(
     """The reference's own largest error in a precision ("f32" or "bf16"), by output; in f32 at least u·‖t‖∞.
 
     Args:
-      reference: PyTorch's side.
+      reference: the PyTorch network's outputs for inputs in a precision.
       inputs: float64.
       precision: the one to compare with float64; errors are as `distance` measures them.
       decisions: entered for every run in float64; see parity/budgets/near_ties.py.

@@ -18,7 +18,7 @@ import torch_ref.checkpoint
 from parity.budgets import reference as budget
 from parity.convert.files import SUFFIXES, Checkpoint, read, write
 from parity.convert.layouts import OURS, Layout, named
-from parity.engines import FlaxSide, TorchSide
+from parity.engines import FlaxNetwork, TorchNetwork
 from recipe.architectures import ModelDescription
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError, choice
@@ -187,8 +187,8 @@ def prove(source: Checkpoint, written: Checkpoint) -> Proof:
     jax.config.update("jax_enable_x64", True)
     description = source.description
     in_flax, in_torch = (written, source) if written.form == "jax" else (source, written)
-    ours = {p: FlaxSide(description, in_flax.model, p) for p in PRECISIONS}
-    theirs = {p: TorchSide(description, in_torch.model, p) for p in PRECISIONS}
+    ours = {p: FlaxNetwork(description, in_flax.model, p) for p in PRECISIONS}
+    theirs = {p: TorchNetwork(description, in_torch.model, p) for p in PRECISIONS}
     rng = np.random.default_rng(0)
     size = description.image_size
     pixels = rng.integers(0, 256, (PROOF_IMAGES, size, size, 3))

@@ -1,1 +1,1 @@
-"""Realistic mistakes that `verify` must find, and the program that plants them."""
+"""Realistic mistakes that `verify` must find, and the program that tries them."""

@@ -1,4 +1,4 @@
-"""Realistic mistakes, to be planted one at a time; see parity/mutants/run.py."""
+"""Realistic mistakes, which parity/mutants/run.py makes one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m parity mutants`: plant realistic mistakes one at a time, and see whether `verify` finds them.
+"""`python -m parity mutants`: make realistic mistakes one at a time, and see whether `verify` finds them.
 
 Each mutant is an edit of one file in a copy of the project; `verify` runs in the copy, in a process of its
 own. It must fail, name the right place, and the right family of causes.
@@ -21,17 +21,16 @@ from typing import Any
 
 from flax_resnet.cpu_kernels.build import has_amx, load, processor_flags
 from parity.mutants.catalogue import MUTANTS, Mutant
+from parity.verify.project import PACKAGES, ROOT
 from recipe.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent.parent
-ROOMS = ("configs", "flax_resnet", "parity", "recipe", "torch_ref")
 VERIFY = ["verify", "--quick", "--stop", "--width=8"]
 NATIVE = "cpu_kernels"  # in the path of files that only native kernels have
 SECONDS = 1800  # after which a mutant counts as not caught
 
 
 def run(names: Sequence[str], jobs: int, on_result: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
-    """Plant mutants and verify each, several at a time.
+    """Verify mutants, several at a time.
 
     Args:
       names: parts of names of mutants; none means all.
@@ -94,15 +93,15 @@ def changed(mutant: Mutant) -> str:
 
 
 def attempt(mutant: Mutant, cache: str, threads: int) -> dict[str, Any]:
-    """Plant one mutant in a copy of the project and run `verify` there, on the CPU.
+    """Make one mistake in a copy of the project and run `verify` there, on the CPU.
 
     `threads` limits its OpenMP threads, unless the mutant is a native kernel's.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for room in ROOMS:
-            shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(changed(mutant), encoding="utf-8")
         command = [sys.executable, "-m", "parity", *VERIFY, *mutant.flags, f"--json={copy / 'report.json'}"]
         # most programs are the same for all mutants: compile them once; compiled mutants are deleted with it

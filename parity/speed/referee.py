@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from parity.arrays import Arrays
 from parity.budgets import reference as budget
-from parity.engines import TorchSide
+from parity.engines import TorchNetwork
 from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.verdict import Verdict
@@ -33,7 +33,7 @@ def judge(job: Job) -> Verdict:
     model = make_model(description, "f64", CPU)
     set_initial_params(model, job.seed)
     arrays = {name: to_numpy(tensor) for name, tensor in model.state_dict().items()}
-    side = functools.cache(lambda precision: TorchSide(description, arrays, precision))
+    side = functools.cache(lambda precision: TorchNetwork(description, arrays, precision))
     table = device_table(description, "f32", CPU)
     decay = problem.run.optimizer.weight_decay
 

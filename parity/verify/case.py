@@ -1,4 +1,4 @@
-"""What is checked: a network with weights, and the inputs."""
+"""What is checked: a network with weights, and its inputs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import functools
 import numpy as np
 
 from parity.arrays import Arrays
-from parity.engines import FlaxSide, TorchSide
+from parity.engines import FlaxNetwork, TorchNetwork
 from recipe.architectures import ModelDescription
+from recipe.data import Dataset
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # a case is itself, and a key of caches
@@ -20,17 +21,18 @@ class Case:
     model: Arrays  # this project's state dict
     seed: int = 0  # draws inputs
     quick: bool = False  # one shape of input instead of several, fewer schedules and steps
-    cpu_kernels: str = "auto"  # config.cpu_kernels of the side under test
+    cpu_kernels: str = "auto"  # config.cpu_kernels of the Flax network
+    data: Dataset | None = None  # real images for level 8; without it they are random
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  a case lives as long as its process
-    def torch(self, precision: str) -> TorchSide:
+    def torch(self, precision: str) -> TorchNetwork:
         """The reference in a precision."""
-        return TorchSide(self.description, self.model, precision)
+        return TorchNetwork(self.description, self.model, precision)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019
-    def flax(self, precision: str) -> FlaxSide:
-        """The side under test in a precision."""
-        return FlaxSide(self.description, self.model, precision, self.cpu_kernels)
+    def flax(self, precision: str) -> FlaxNetwork:
+        """The Flax network in a precision."""
+        return FlaxNetwork(self.description, self.model, precision, self.cpu_kernels)
 
     @functools.cached_property
     def with_all_digits(self) -> Case:

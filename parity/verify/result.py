@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-LEVELS = {
-    1: "structure",
-    2: "evaluation forward",
-    3: "training forward",
-    4: "loss and gradients",
-    5: "optimizer step",
-    6: "input pipeline",
-    7: "trajectory",
-    8: "evaluation on data",
-    9: "continuation",
-}
+from parity.verify.diagnose.cause import Cause
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +16,7 @@ class Finding:
     """One comparison of the two engines."""
 
     where: str  # a layer ("layer2.0.conv1"), a tensor ("layer2.0.conv1.weight"), a step ("step 17")
-    error: float  # measured; NaN if one side alone is not finite
+    error: float  # measured; NaN if one engine alone is not finite
     allowed: float  # the budget, in the same unit
 
     @property
@@ -59,13 +49,12 @@ def elementwise(where: str, ours: np.ndarray, theirs: np.ndarray, bound: np.ndar
 class Check:
     """A named check: its findings in the order in which data flows (gradients: against it)."""
 
-    level: int  # of LEVELS
+    level: int  # of parity.verify.levels.LEVELS
     name: str
     precision: str  # f64 | f32 | bf16 | exact
     unit: str  # what error and allowed are: "of the largest element", "elements that differ", …
     findings: tuple[Finding, ...]
-    family: str = ""  # of the likely cause, where it failed: one of parity.verify.diagnose.causes.FAMILIES
-    cause: str = ""  # the likely cause in words, with the numbers that speak for it
+    cause: Cause | None = None  # the likely one, where it failed
 
     @property
     def passed(self) -> bool:
@@ -81,6 +70,30 @@ class Check:
     def worst(self) -> Finding:
         """The finding closest to its budget, or furthest over it."""
         return max(self.findings, key=lambda finding: finding.ratio)
+
+
+class Findings:
+    """The findings of a check as they are made, and the cause of the first that fails."""
+
+    def __init__(self) -> None:
+        self._findings: list[Finding] = []
+        self._cause: Cause | None = None
+
+    def add(self, *findings: Finding, why: Callable[[], Cause] | None = None) -> None:
+        """Append findings.
+
+        Args:
+          *findings: in the order in which data flows.
+          why: names the cause if one of them fails. It is called at once, and for the check's first failure
+            alone: a cause may take long to find, and the arrays that show it are not kept.
+        """
+        if why and first_over(findings) and not first_over(self._findings):
+            self._cause = why()
+        self._findings += findings
+
+    def check(self, level: int, name: str, precision: str, unit: str) -> Check:
+        """The check of all these findings; arguments are fields of `Check`."""
+        return Check(level, name, precision, unit, tuple(self._findings), self._cause)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,6 +162,21 @@ class TrainingRun:
         return self.state
 
 
+def outcome(setting: Setting, engine: str, plans: Setting) -> Arrays:
+    """What a run by another setting's plans ends in: sums of epochs, logits, the state."""
+    run = setting.start(engine)
+    trainer = run.trainer
+    found: dict[str, np.ndarray] = {}
+    for epoch in range(setting.steps // EPOCH):
+        run.start_epoch(plans)
+        trainer.reset_sums()
+        while trainer.step < EPOCH * (epoch + 1):
+            trainer.train_steps(at_most=EPOCH * (epoch + 1) - trainer.step)
+        found |= run.sums
+    found["logits"] = np.asarray(trainer.logits(plans.data.test_images), np.float64)
+    return found | flat(run.state)
+
+
 def initial_state(setting: Setting) -> State:
     """The recipe's initial weights, as PyTorch's engine has them."""
     return setting.start("torch").state

@@ -14,7 +14,7 @@ from parity.arrays import is_param
 from parity.convert.files import Checkpoint, write
 from parity.convert.layouts import OURS, Layout
 from parity.convert.state_dicts import wanted_shapes
-from parity.verify import run as verify
+from parity.verify import cases
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from torch_ref.train_state import COUNTER
 
@@ -29,7 +29,7 @@ def describe(
 
 def disturb(model: nn.Module) -> nn.Module:
     """Draw scales, biases and statistics away from 0 and 1, and set counters to 7."""
-    for name, buffer in verify.disturb(model, 0).named_buffers():
+    for name, buffer in cases.disturb(model, 0).named_buffers():
         if name.endswith(COUNTER):
             buffer.fill_(7)
     return model

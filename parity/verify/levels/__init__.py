@@ -1,1 +1,1 @@
-"""The nine levels of checks. Each takes a `Case` and yields `parity.verify.result.Check`s."""
+"""The levels of checks, a file each, and registry.py with the table of them."""

@@ -12,7 +12,8 @@ import numpy as np
 from parity.convert.files import read, write
 from parity.convert.layouts import OURS
 from parity.verify.case import Case
-from parity.verify.result import Check, Finding
+from parity.verify.diagnose.cause import Cause
+from parity.verify.result import Check, Finding, Findings
 from parity.verify.training_runs import BOUND, ENGINES, EPOCH, STEPS, Setting, State, learning_rate, worst
 from recipe.training import checkpoints
 
@@ -22,19 +23,17 @@ def check(case: Case) -> Iterator[Check]:
     routes = {"jax → torch": [("jax", 7), ("torch", STEPS)], "torch → jax": [("torch", 15), ("jax", STEPS)]}
     if not case.quick:
         routes["back and forth"] = [("jax", 10), ("torch", 14), ("jax", 22), ("torch", STEPS)]
-    findings, bad = [], []
+    found = Findings()
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(case, "f64", STEPS, Path(folder), learning_rate(case))
         unchanged = along(setting, [("torch", STEPS)])
         for name, legs in routes.items():
             route = dataclasses.replace(setting, folder=Path(folder) / name.replace(" ", "_"))
             error, where = worst(along(route, legs), unchanged)
-            findings.append(Finding(name, error, BOUND))
-            if findings[-1].ratio > 1:
-                bad.append(f"{name}: {where} differs most")
+            why = Cause("state", f"{name}: {where} differs most")
+            found.add(Finding(name, error, BOUND), why=lambda why=why: why)  # type: ignore[misc]
     name = f"{STEPS} steps with changes of engine, width {case.description.width}"
-    family = "state" if bad else ""
-    yield Check(9, name, "f64", "of the largest element", tuple(findings), family, "; ".join(bad))
+    yield found.check(9, name, "f64", "of the largest element")
 
 
 def along(setting: Setting, legs: list[tuple[str, int]]) -> State:

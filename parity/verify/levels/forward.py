@@ -1,4 +1,4 @@
-"""Levels 2 and 3: every layer on its own (layers.py), and every activation of the whole network."""
+"""Levels 2 and 3: every layer on its own (single_layers.py), and every activation end to end."""
 
 from __future__ import annotations
 
@@ -10,44 +10,40 @@ import numpy as np
 from parity.budgets.reference import Arrays, distance, lower, reference_errors, scaled
 from parity.engines import Pass
 from parity.verify.case import Case
-from parity.verify.diagnose import causes
-from parity.verify.levels import single_layers as layers
-from parity.verify.result import Check, Finding, first_over
+from parity.verify.diagnose.wiring import of_wiring
+from parity.verify.levels import single_layers
+from parity.verify.result import Check, Finding, Findings
 
 
 def check(case: Case, training: bool) -> Iterator[Check]:
     """All checks of level 2 (evaluation) or 3 (training)."""
-    for precision in layers.PRECISIONS:
-        yield from layers.forward(case, training, precision)
+    for precision in single_layers.PRECISIONS:
+        yield from single_layers.forward(case, training, precision)
     for precision in ("f64", "f32"):
         if training:
-            yield layers.hard_batch_norm(case, precision)
-    for precision in layers.PRECISIONS:
-        yield whole_network(case, training, precision)
+            yield single_layers.hard_batch_norm(case, precision)
+    for precision in single_layers.PRECISIONS:
+        yield end_to_end(case, training, precision)
     if training:
         yield statistics_end_to_end(case)
 
 
-def whole_network(case: Case, training: bool, precision: str) -> Check:
-    """Every layer's activation, each engine on its own way from the same images."""
-    level = 3 if training else 2
-    findings: list[Finding] = []
-    family, cause = "", ""
+def end_to_end(case: Case, training: bool, precision: str) -> Check:
+    """Every layer's activation, where both networks get the same images and then compute on their own."""
+    found = Findings()
     for count, size in case.shapes(training, precision)[: None if precision == "f64" else 1]:
         images = case.images(count, size)
         allowed = scaled(_errors(case, training, count, size, lower(precision)), precision)
         theirs = case.torch(precision).forward(images, training)
         ours = case.flax(precision).forward(images, training)
-        found = compare_outputs(ours, theirs, allowed, precision)
-        if first_over(found) and not cause:
-            family, cause = causes.of_wiring(ours, theirs, found)
-        findings += found
-    name = f"{layers.MODE[training]}: every activation, end to end"
-    return Check(level, name, precision, layers.UNITS[precision], tuple(findings), family, cause)
+        compared = compare_outputs(ours, theirs, allowed, precision)
+        found.add(*compared, why=functools.partial(of_wiring, ours, theirs, compared))
+    name = f"{single_layers.MODE[training]}: every activation, end to end"
+    return found.check(3 if training else 2, name, precision, single_layers.UNITS[precision])
 
 
 def statistics_end_to_end(case: Case) -> Check:
-    """The running statistics after a training pass of the whole network, in float32."""
+    """The running statistics after a forward pass of the network in train mode, in float32."""
     count, size = case.shapes(True, "f32")[0]
     images = case.images(count, size)
     allowed = scaled(_errors(case, True, count, size, "f32"), "f32")
@@ -69,7 +65,7 @@ def _errors(case: Case, training: bool, count: int, size: int, precision: str) -
 
 
 def compare_outputs(ours: Pass, theirs: Pass, allowed: dict[str, float], precision: str) -> list[Finding]:
-    """One finding per layer, in PyTorch's order; a layer that ran on one side only is an infinite error."""
+    """One finding per layer, in PyTorch's order; a layer that ran in one engine only is an infinite error."""
     a, b = ours.outputs, theirs.outputs
     alone = [name for name in [*b, *a] if (name in a) != (name in b)]
     missing = [Finding(f"{name} (on one side only)", np.inf, 0.0) for name in alone]

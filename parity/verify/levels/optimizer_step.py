@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +19,9 @@ from parity.arrays import Arrays, is_param, params_tree, torch_arrays
 from parity.budgets.reference import C, gamma
 from parity.engines import to_float
 from parity.verify.case import Case
-from parity.verify.diagnose import causes
-from parity.verify.result import Check, Finding, elementwise, first_over
+from parity.verify.diagnose.cause import Cause
+from parity.verify.diagnose.training import of_learning_rate, of_update
+from parity.verify.result import Check, Finding, Findings, elementwise
 from recipe.schedule import Schedule
 
 OPERATIONS = 16  # roundings of one update or one learning rate, rounded up
@@ -68,21 +70,14 @@ def learning_rates(name: str, schedule: Schedule) -> Check:
     findings = [
         Finding(f"step {step}", abs(a - b), allowed) for step, a, b in zip(steps, ours, theirs, strict=True)
     ]
-    family = cause = ""
-    over = first_over(findings)
-    if over:
-        at = findings.index(over)
-        shifted = {
-            f"the schedule is {abs(shift)} step {'early' if shift > 0 else 'late'}": np.array(
-                [theirs_of(min(max(step + shift, 0), schedule.total - 1)) for step in steps]
-            )
-            for shift in (1, -1)
-        }
-        family, cause = "learning rate", next(
-            (words for words, values in shifted.items() if np.allclose(ours, values, rtol=1e-9, atol=1e-12)),
-            f"from {over.where} on: {ours[at]:.12g} instead of {theirs[at]:.12g}",
-        )  # fmt: skip
-    return Check(5, f"learning rate: {name}", "f64", "learning rate", tuple(findings), family, cause)
+
+    def why() -> Cause:
+        first = next(i for i, finding in enumerate(findings) if finding.ratio > 1)
+        return of_learning_rate(schedule, steps, first, ours, theirs)
+
+    found = Findings()
+    found.add(*findings, why=why)
+    return found.check(5, f"learning rate: {name}", "f64", "learning rate")
 
 
 def update(case: Case, recipe: dict[str, Any]) -> Check:
@@ -94,27 +89,23 @@ def update(case: Case, recipe: dict[str, Any]) -> Check:
     params: Arrays = {name: np.asarray(case.model[name], np.float64) for name in names}
     grads: Arrays = {name: rng.normal(size=params[name].shape) for name in names}
     momentum: Arrays = {name: rng.normal(size=params[name].shape) for name in names}
-    findings: list[Finding] = []
-    family = cause = ""
+    found = Findings()
     for step in (0, 1, 49, 50, 51, 74, 75):
         buffers = momentum if step else {}
         ours = flax_update(config, schedule, step, params, grads, buffers)
         theirs = torch_update(config, schedule, step, params, grads, buffers)
         bounds = _bounds(config, schedule, step, params, grads, buffers)
-        for group in ("params", "momentum"):
-            if group == "momentum" and not config.momentum:
-                continue
+        why = functools.partial(of_update, config, schedule, step, params, grads, buffers, ours, theirs)
+        for group in ("params", "momentum") if config.momentum else ("params",):
             for name in names:
                 where = f"step {step}: {group} {name}"
                 finding = elementwise(where, ours[group][name], theirs[group][name], bounds[group][name])
-                findings.append(finding)
-                if finding.ratio > 1 and not cause:
-                    family, cause = _cause(config, schedule, step, params, grads, buffers, ours, theirs, name)
+                found.add(finding, why=functools.partial(why, name))
     words = "".join(
         f", {key.replace('_', ' ')} {value:g}" if not isinstance(value, bool) else ", Nesterov" * value
         for key, value in recipe.items()
     )
-    return Check(5, f"update{words}", "f64", "largest element", tuple(findings), family, cause)
+    return found.check(5, f"update{words}", "f64", "largest element")
 
 
 def flax_update(
@@ -168,59 +159,3 @@ def _bounds(
         bounds["momentum"][name] = C * gamma(OPERATIONS) * buffer
         bounds["params"][name] = C * gamma(OPERATIONS) * (np.abs(p) + lr * (gradient + buffer))
     return bounds
-
-
-def _cause(
-    config: Any,
-    schedule: Schedule,
-    step: int,
-    params: Arrays,
-    grads: Arrays,
-    momentum: Arrays,
-    ours: dict[str, Arrays],
-    theirs: dict[str, Arrays],
-    name: str,
-) -> causes.Cause:
-    """SGD by its formula, with one mistake at a time."""
-    learning_rate = torch_ref.optimizer.make_schedule(schedule)
-    p, g, m = params[name], grads[name], momentum.get(name, np.zeros_like(params[name]))
-    mu, wd = config.momentum, config.weight_decay
-    decayed = g + wd * p
-
-    def sgd(gradient: np.ndarray, lr: float, mu: float = mu, nesterov: bool = config.nesterov,
-            dampening: float = 0.0, extra: np.ndarray | float = 0.0) -> np.ndarray:  # fmt: skip
-        first = not momentum  # PyTorch's first buffer is the gradient, undamped
-        buffer = mu * m + (1 if first else 1 - dampening) * gradient
-        return after(p - lr * (gradient + mu * buffer if nesterov else buffer) - extra, buffer)
-
-    def after(new: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-        return np.stack([new, buffer] if config.momentum else [new])
-
-    lr = learning_rate(step)
-    others = {wrong for shift in (-1, 1) if (wrong := learning_rate(max(step + shift, 0))) != lr}
-    return causes.either(
-        lambda: sgd(decayed, lr),
-        [
-            ("weight decay", f"no weight decay of {name}", lambda: sgd(g, lr)),
-            ("weight decay", "decay after momentum, times lr", lambda: sgd(g, lr, extra=lr * wd * p)),
-            ("weight decay", "decay after momentum, not times lr", lambda: sgd(g, lr, extra=wd * p)),
-            ("weight decay", "decay after momentum, not times lr, and with the wrong sign",
-             lambda: sgd(g, lr, extra=-wd * p)),
-            ("weight decay", "decay is subtracted", lambda: sgd(g - wd * p, lr)),
-            ("weight decay", "decay is applied twice", lambda: sgd(g + 2 * wd * p, lr)),
-            ("momentum", "Nesterov is off", lambda: sgd(decayed, lr, nesterov=False)),
-            ("momentum", "Nesterov is on", lambda: sgd(decayed, lr, nesterov=True)),
-            ("momentum", "dampening 1 − momentum", lambda: sgd(decayed, lr, dampening=1 - mu)),
-            ("momentum", "dampening equals momentum", lambda: sgd(decayed, lr, dampening=mu)),
-            *(("momentum", f"dampening {other:g}", lambda o=other: sgd(decayed, lr, dampening=o))
-              for other in (0.1, 0.5)),
-            ("momentum", "no momentum", lambda: after(p - lr * decayed, decayed)),
-            *(("momentum", f"momentum {other:g}", lambda o=other: sgd(decayed, lr, mu=o))
-              for other in (0.99, 0.95, 0.8)),
-            *(("learning rate", f"lr {other:.6g} at step {step} instead of {lr:.6g}: the drop is a step off",
-               lambda o=other: sgd(decayed, o)) for other in others),
-            ("learning rate", "the gradient is added", lambda: sgd(decayed, -lr)),
-            ("learning rate", "lr is not applied", lambda: sgd(decayed, 1.0)),
-        ],
-        *(after(side["params"][name], side.get("momentum", side["params"])[name]) for side in (ours, theirs)),
-    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,14 +14,17 @@ from parity.budgets.layer_bounds import gradient_bounds, output_bound, statistic
 from parity.budgets.reference import Arrays, Reference, distance, reference_errors, scaled
 from parity.engines import Layer, to_float, to_nchw, to_nhwc
 from parity.verify.case import Case
-from parity.verify.diagnose import causes
-from parity.verify.result import Check, Finding, elementwise
+from parity.verify.diagnose.batch_norm import of_statistics
+from parity.verify.diagnose.cause import MATCHES, Cause
+from parity.verify.diagnose.layers import of_layer
+from parity.verify.diagnose.training import of_gradients
+from parity.verify.result import Check, Finding, Findings, elementwise
 
 PRECISIONS = ("f64", "f32", "bf16")
 MODE = {False: "eval", True: "train"}
 UNITS = {"f64": "largest element", "f32": "largest element", "bf16": "relative norm"}
 
-Explained = tuple[Finding, causes.Cause]
+Explained = tuple[Finding, Callable[[], Cause]]  # and why it fails, if it does
 
 
 def forward(case: Case, training: bool, precision: str) -> Iterator[Check]:
@@ -28,29 +32,30 @@ def forward(case: Case, training: bool, precision: str) -> Iterator[Check]:
     if precision == "f64":
         case = case.with_all_digits
     shapes = case.shapes(training, precision)
-    outputs: list[Explained] = []
-    statistics: list[Explained] = []
+    outputs, statistics = Findings(), Findings()
     for layer in (layer for shape in shapes for layer in single_layers(case, *shape, training)):
-        output, *others = forward_of(layer, case, training, precision)
-        outputs.append(output)
-        statistics += others
+        for finding, why in forward_of(layer, case, training, precision):
+            (outputs if finding.where == layer.path else statistics).add(finding, why=why)
     inputs = ", ".join(f"{count}×{size}²" for count, size in shapes)
     level, name = (3 if training else 2), f"{MODE[training]}: every layer on its own ({inputs})"
-    yield to_check(level, name, precision, outputs)
+    yield outputs.check(level, name, precision, UNITS[precision])
     if training:
-        yield to_check(level, "train: running statistics of every batch norm", precision, statistics)
+        name = "train: running statistics of every batch norm"
+        yield statistics.check(level, name, precision, UNITS[precision])
 
 
 def backward(case: Case, precision: str) -> Check:
     """Gradients of inputs and parameters."""
     if precision == "f64":
         case = case.with_all_digits
-    found: list[Explained] = []
+    found = Findings()
     rng = np.random.default_rng(case.seed)
     for shape in case.shapes(True, precision):
         for layer in single_layers(case, *shape, training=True):
-            found += backward_of(layer, rng.normal(size=layer.output.shape), case, precision)
-    return to_check(4, "every layer's backward pass on its own", precision, found)
+            upstream = rng.normal(size=layer.output.shape)
+            for finding, why in backward_of(layer, upstream, case, precision):
+                found.add(finding, why=why)
+    return found.check(4, "every layer's backward pass on its own", precision, UNITS[precision])
 
 
 def hard_batch_norm(case: Case, precision: str) -> Check:
@@ -70,22 +75,20 @@ def hard_batch_norm(case: Case, precision: str) -> Check:
     x = means + deviations * rng.normal(size=(2, 3, 3, module.num_features))
     layer = Layer(path, type(module).__name__, x, x)
     upstream = rng.normal(size=x.shape)
-    found = forward_of(layer, case, True, precision) + backward_of(layer, upstream, case, precision)
-    return to_check(3, "train: a batch norm of constant channels and of large means", precision, found)
-
-
-def to_check(level: int, name: str, precision: str, found: list[Explained]) -> Check:
-    """A check with the cause of its first failure."""
-    family, cause = next((why for finding, why in found if finding.ratio > 1), ("", ""))
-    findings = tuple(finding for finding, _ in found)
-    return Check(level, name, precision, UNITS[precision], findings, family, cause)
+    found = Findings()
+    for finding, why in (
+        *forward_of(layer, case, True, precision), *backward_of(layer, upstream, case, precision)
+    ):  # fmt: skip
+        found.add(finding, why=why)
+    name = "train: a batch norm of constant channels and of large means"
+    return found.check(3, name, precision, UNITS[precision])
 
 
 def forward_of(layer: Layer, case: Case, training: bool, precision: str) -> list[Explained]:
     """A layer's output, then its running statistics."""
     path, x = layer.path, rounded(layer.input, precision)
     module, given = case.torch("f64").module(path).train(training), to_nchw(x, torch.float64)
-    match = causes.MATCHES[precision]
+    match = MATCHES[precision]
 
     def reference(x: np.ndarray, precision: str) -> Arrays:
         return case.torch(precision).alone(path, x, training)
@@ -98,14 +101,14 @@ def forward_of(layer: Layer, case: Case, training: bool, precision: str) -> list
             found |= {f"{path}.running_mean": to_float(mean), f"{path}.running_var": to_float(var)}
         return found
 
-    def why(where: str) -> causes.Cause:
+    def why(where: str) -> Cause:
         if isinstance(module, nn.BatchNorm2d) and where != path:
-            return causes.of_statistics(module, given, where.rpartition("_")[2], ours[where], match)
-        return causes.of_layer(module, given, ours[where], training, match)
+            return of_statistics(module, given, where.rpartition("_")[2], ours[where], match)
+        return of_layer(module, given, ours[where], training, match)
 
     ours = case.flax(precision).alone(path, x, training)
     found = compare(ours, reference, x, precision, bounds)
-    return [(finding, why(finding.where) if finding.ratio > 1 else ("", "")) for finding in found]
+    return [(finding, functools.partial(why, finding.where)) for finding in found]
 
 
 def backward_of(layer: Layer, upstream: np.ndarray, case: Case, precision: str) -> list[Explained]:
@@ -118,10 +121,9 @@ def backward_of(layer: Layer, upstream: np.ndarray, case: Case, precision: str) 
         given = x.reshape(layer.input.shape), upstream.reshape(layer.output.shape)
         return case.torch(precision).backward(layer.path, *given)
 
-    def why(where: str) -> causes.Cause:
-        theirs = reference(both, "f64")
-        family, words = causes.of_gradients(ours, theirs, len(x), where, causes.MATCHES[precision])
-        return family, f"{layer.path}: {words}"
+    def why(where: str) -> Cause:
+        cause = of_gradients(ours, reference(both, "f64"), len(x), where, MATCHES[precision])
+        return Cause(cause.family, f"{layer.path}: {cause.words}")
 
     ours = case.flax(precision).backward(layer.path, x, upstream)
     both = np.concatenate([x.ravel(), upstream.ravel()])  # noise is for all that goes in
@@ -129,7 +131,7 @@ def backward_of(layer: Layer, upstream: np.ndarray, case: Case, precision: str) 
     return [
         (
             dataclasses.replace(finding, where=f"{layer.path} d{finding.where}"),
-            why(finding.where) if finding.ratio > 1 else ("", ""),
+            functools.partial(why, finding.where),
         )
         for finding in found
     ]
@@ -154,11 +156,11 @@ def compare(
 def single_layers(case: Case, count: int, size: int, training: bool) -> Iterator[Layer]:
     """PyTorch's layers in float64, with inputs and outputs.
 
-    No blocks: what they consist of is here, and the sum at their end is in whole networks.
+    No blocks: their layers are here, and their sum is compared end to end.
     """
-    side = case.torch("f64")
-    for layer in side.forward(case.images(count, size), training).layers[:-1]:
-        module = side.module(layer.path)
+    network = case.torch("f64")
+    for layer in network.forward(case.images(count, size), training).layers[:-1]:
+        module = network.module(layer.path)
         if not isinstance(module, nn.Sequential) and not list(module.children()):
             yield layer
 

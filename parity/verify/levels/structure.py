@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -13,13 +14,13 @@ from flax_resnet.train_state import abstract_model
 from parity.arrays import join, split
 from parity.convert.state_dicts import wanted_shapes
 from parity.verify.case import Case
-from parity.verify.diagnose import causes
-from parity.verify.result import Check, Finding
+from parity.verify.diagnose.cause import Cause
+from parity.verify.result import Check, Finding, Findings
 from torch_ref.train_state import COUNTER
 
 
 def check(case: Case) -> Iterator[Check]:
-    """Names and shapes of all tensors, their way to Flax and back, then the layer tables row by row."""
+    """Names and shapes of all tensors, a round trip through Flax, then the layer tables row by row."""
     _, params, batch_stats = abstract_model(case.description, "f32")
     ours = {
         torch_key(path): torch_shape(leaf.shape)
@@ -39,29 +40,34 @@ def check(case: Case) -> Iterator[Check]:
 def round_trip(case: Case) -> Check:
     """Every tensor to Flax's names and axes and back."""
     again = join(split(case.model))
-    findings, family, cause = [], "", ""
+    found = Findings()
     for name, array in case.model.items():
         back = again.get(name, np.empty(0))
         same = array.shape == back.shape and array.tobytes() == back.tobytes()
-        findings.append(Finding(name, float(not same), 0.0))
-        if not same and not cause:
-            family, cause = _turned(name, array, back)
-    return Check(1, "all tensors to Flax and back", "exact", "differences", tuple(findings), family, cause)
+        found.add(Finding(name, float(not same), 0.0), why=functools.partial(_reversed, name, array, back))
+    return found.check(1, "all tensors to Flax and back", "exact", "differences")
 
 
-def _turned(name: str, array: np.ndarray, back: np.ndarray) -> causes.Cause:
-    """Which axes of a kernel (out, in, height, width) come back turned."""
+def _reversed(name: str, array: np.ndarray, back: np.ndarray) -> Cause:
+    """Which axis of a kernel (out, in, height, width) comes back in reverse order, if one does."""
     axes = {"height": 2, "width": 3, "input channels": 1, "output channels": 0}
     for what, axis in axes.items() if array.ndim == 4 else ():
         if np.array_equal(np.flip(array, axis), back):
-            return "convolution", f"{name} comes back with its {what} in reverse order"
-    return "structure", f"{name} does not come back as it was"
+            return Cause("convolution", f"{name} comes back with its {what} in reverse order")
+    return Cause("structure", f"{name} does not come back as it was")
 
 
 def _compare(name: str, ours: Mapping[str, object], theirs: Mapping[str, object]) -> Check:
     keys = [*theirs, *(key for key in ours if key not in theirs)]
-    findings = tuple(Finding(key, float(ours.get(key) != theirs.get(key)), 0.0) for key in keys)
-    wrong = [f"{k} is {ours.get(k, 'absent')} in Flax and {theirs.get(k, 'absent')} in PyTorch"
-             for k in keys if ours.get(k) != theirs.get(k)]  # fmt: skip
-    family, cause = ("structure", "; ".join(wrong[:5])) if wrong else ("", "")
-    return Check(1, name, "exact", "differences", findings, family, cause)
+    wrong = [key for key in keys if ours.get(key) != theirs.get(key)]
+
+    def why() -> Cause:
+        words = [
+            f"{key} is {ours.get(key, 'absent')} in Flax and {theirs.get(key, 'absent')} in PyTorch"
+            for key in wrong[:5]
+        ]
+        return Cause("structure", "; ".join(words))
+
+    found = Findings()
+    found.add(*(Finding(key, float(key in wrong), 0.0) for key in keys), why=why)
+    return found.check(1, name, "exact", "differences")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from parity.verify.report import plots as plots
-from parity.verify.report import words as words
+from parity.verify.levels.registry import LEVELS
+from parity.verify.report import plots, words
 from parity.verify.report.markup import tag, to_text
-from parity.verify.result import LEVELS, Check, Report
+from parity.verify.result import Check, Report
 
 STRIP_WIDTH = 140
 WIDTHS = (46, STRIP_WIDTH + 10, 166, 90, 60)  # of the columns after the first
@@ -27,8 +27,8 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
 
     Args:
       report: what `verify` found.
-      mutants: the planted bugs, each with "name", "file", "caught_by" (a check; empty if none did),
-        "where" (layer or step that it named), "family" and "expected_family" (of causes), "seconds".
+      mutants: what `mutants --json` wrote, each with "name", "file", "caught_by" (a check; empty if none
+        did), "where" (layer or step that it named), "family" and "expected_family" (of causes), "seconds".
     """
     parts: list[Element | None] = [_top(report), _environment(report)]
     if report.checks:
@@ -75,9 +75,11 @@ def _reason(check: Check) -> list[Element | str]:
     first = check.first_failure
     if first is None:
         return [f"{check.name}: nothing was compared."]
+    cause = check.cause
     return [
         _code(first.where), f": {words.of_budget(first, check.unit)}. Likely cause: ",
-        tag("strong", check.cause or "none recognised"), f" ({check.family})." if check.family else ".",
+        tag("strong", cause.words if cause else "none recognised"),
+        f" ({cause.family})." if cause and cause.family else ".",
     ]  # fmt: skip
 
 
@@ -87,7 +89,7 @@ def _environment(report: Report) -> Element:
 
 
 def _checks(report: Report) -> Element:
-    """A row per check, with all its comparisons on one axis that the whole table shares."""
+    """A row per check; the comparisons of all checks are drawn on one axis."""
     axis = plots.RatioAxis([f for check in report.checks for f in check.findings], 0, STRIP_WIDTH)
     scale = tag("svg", *axis.labels(12), class_="strip", width=STRIP_WIDTH, height=16, aria_hidden="true")
     head = tag(
@@ -97,7 +99,7 @@ def _checks(report: Report) -> Element:
     bodies = []
     for level, group in itertools.groupby(report.checks, lambda check: check.level):
         checks = list(group)
-        title: Element | str = f"{level} · {LEVELS[level]}"
+        title: Element | str = f"{level} · {LEVELS[level].title}"
         if any(map(_has_more, checks)):
             title = tag("a", title, href=f"#level-{level}")
         rows = [tag("tr", tag("th", title, colspan=6, scope="rowgroup"))]
@@ -139,13 +141,13 @@ def _row(check: Check, axis: plots.RatioAxis) -> list[Element]:
 
 
 def _levels(report: Report) -> list[Element]:
-    """What the table has no room for: failures one by one, and the plots."""
+    """What does not fit into the table: failures one by one, and the plots."""
     sections = [tag("h2", "Layer by layer, step by step")]
     for level, group in itertools.groupby(report.checks, lambda check: check.level):
         checks = [check for check in group if _has_more(check)]
         if not checks:
             continue
-        parts = [tag("h3", f"{level} · {LEVELS[level]}")]
+        parts = [tag("h3", f"{level} · {LEVELS[level].title}")]
         parts += [_failures(check) for check in checks if not check.passed]
         steps = [check for check in checks if plots.is_trajectory(check) and plots.has_layers(check)]
         parts += [_trajectory(part) for part in plots.together(steps)]
@@ -193,7 +195,7 @@ def _trajectory(checks: Sequence[Check]) -> Element:
 
 
 def _mutants(mutants: Sequence[dict[str, Any]]) -> Element:
-    """Each planted bug, and what found it."""
+    """Each mutant, and what found it."""
     caught = sum(bool(mutant["caught_by"]) for mutant in mutants)
     named = sum(bool(mutant["caught_by"]) and _named(mutant) for mutant in mutants)
     text = f"{caught} of {len(mutants)} were caught, {named} with the right family of causes"

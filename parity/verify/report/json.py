@@ -6,7 +6,8 @@ import json
 import math
 from typing import Any
 
-from parity.verify.result import LEVELS, Check, Finding, Report
+from parity.verify.levels.registry import LEVELS
+from parity.verify.result import Check, Finding, Report
 
 FORMAT = 1  # changes when a program that reads this file must
 
@@ -19,7 +20,7 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
 
     Args:
       report: what `verify` found.
-      mutants: the planted bugs as `report_html.render` takes them.
+      mutants: the mutants as `html.render` takes them.
     """
     content = {
         "format": FORMAT,
@@ -41,13 +42,13 @@ def _check(check: Check) -> dict[str, Any]:
     first = check.first_failure
     return {
         "level": check.level,
-        "level_name": LEVELS[check.level],
+        "level_name": LEVELS[check.level].title,
         "name": check.name,
         "precision": check.precision,
         "unit": check.unit,
         "passed": check.passed,
-        "family": check.family,
-        "cause": check.cause,
+        "family": check.cause.family if check.cause else "",
+        "cause": check.cause.words if check.cause else "",
         "worst": check.worst.where if check.findings else None,
         "first_failure": None if first is None else first.where,
         "findings": [_finding(finding) for finding in check.findings],

@@ -7,8 +7,9 @@ import os
 import textwrap
 from typing import TextIO
 
-from parity.verify.report import words as words
-from parity.verify.result import LEVELS, Check, Report
+from parity.verify.levels.registry import LEVELS
+from parity.verify.report import words
+from parity.verify.result import Check, Report
 
 WIDTH = 110
 FIXED = 51  # what a line needs besides the names of the check and of its worst finding
@@ -34,7 +35,7 @@ def render(report: Report, colour: bool = False) -> str:
     if report.checks:
         lines += ["", page.paint(page.header(), DIM)]
     for level, checks in itertools.groupby(report.checks, lambda check: check.level):
-        lines.append(page.paint(f"{level} {LEVELS[level]}", BOLD))
+        lines.append(page.paint(f"{level} {LEVELS[level].title}", BOLD))
         for check in checks:
             lines += page.check(check)
     lines.append("")

@@ -38,8 +38,9 @@ def failures(check: Check) -> list[Finding]:
 
 def likely_cause(check: Check) -> str:
     """The cause of a failure in words, with its family."""
-    family = f" [{check.family}]" if check.family else ""
-    return f"{check.cause or 'none recognised'}{family}"
+    if check.cause is None:
+        return "none recognised"
+    return f"{check.cause.words} [{check.cause.family}]" if check.cause.family else check.cause.words
 
 
 def verdict(report: Report) -> str:
@@ -63,7 +64,7 @@ def verdict(report: Report) -> str:
 
 
 def closest(report: Report) -> tuple[Check, Finding] | None:
-    """The comparison of the whole report closest to its budget, or furthest over it."""
+    """The comparison closest to its budget in all of the report, or furthest over it."""
     pairs = [(check, check.worst) for check in report.checks if check.findings]
     return max(pairs, key=lambda pair: pair[1].ratio, default=None)
 
@@ -81,7 +82,7 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Leave out the middle of a longer text: both ends of a name tell it from others."""
+    """Leave out the middle of a longer text: names of layers differ at their ends."""
     if len(text) <= length:
         return text
     head = (length - 1) // 2

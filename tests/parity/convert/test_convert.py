@@ -22,7 +22,7 @@ import parity.convert.convert
 import torch_ref
 from parity.__main__ import main
 from parity.convert.files import read
-from parity.engines import FlaxSide
+from parity.engines import FlaxNetwork
 from recipe import data as datasets
 from recipe.system.errors import UserError
 from recipe.training import metrics
@@ -71,8 +71,8 @@ def test_a_failed_proof_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A Flax network that computes something else, by a part in a billion."""
-    honest = FlaxSide.logits
-    monkeypatch.setattr(FlaxSide, "logits", lambda *args: honest(*args) * (1 + 1e-9))
+    honest = FlaxNetwork.logits
+    monkeypatch.setattr(FlaxNetwork, "logits", lambda *args: honest(*args) * (1 + 1e-9))
     before = tree(tmp_path)
     assert main(["convert", str(source), str(tmp_path / "12")]) == 2
     assert "the two networks disagree" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from parity.budgets.reference import reference_errors, scaled
 from parity.convert.files import read
 from parity.convert.layouts import LAYOUTS
 from parity.convert.state_dicts import from_state_dict, wanted_shapes
-from parity.engines import FlaxSide
+from parity.engines import FlaxNetwork
 from parity.tensors import to_numpy, to_tensor
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, disturb, random_arrays
@@ -93,7 +93,7 @@ def test_flax_gives_the_logits_of_the_original_network(name: str):
             return model.to(dtype)(torch.from_numpy(images).to(dtype).permute(0, 3, 1, 2)).numpy()
 
     arrays = {key: to_numpy(tensor) for key, tensor in tensors.items()}
-    ours = FlaxSide(description, arrays, "f64").logits(images)
+    ours = FlaxNetwork(description, arrays, "f64").logits(images)
     theirs = reference(images, "f64")
     assert np.abs(theirs - theirs.mean(axis=0)).max() > 1e-3 * np.abs(theirs).max()  # the input matters
     errors = reference_errors(lambda x, p: {"logits": reference(x, p)}, images, "f32")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.verify.diagnose.cause import Cause
 from parity.verify.result import Check, Finding, Report
 
 ENVIRONMENT = {
@@ -96,13 +97,13 @@ def passing(blocks: int = 2, steps: int = 30) -> Report:
     return Report("resnet18, cifar stem, width 64, 10 classes", ENVIRONMENT, tuple(checks), 83.4)
 
 
-def spoil(check: Check, start: int, factor: float, family: str, cause: str) -> Check:
+def spoil(check: Check, start: int, factor: float, cause: Cause | None) -> Check:
     """Every finding from `start` on is `factor` times over its budget."""
     findings = tuple(
         dataclasses.replace(f, error=factor * f.allowed if f.allowed else factor) if i >= start else f
         for i, f in enumerate(check.findings)
     )
-    return dataclasses.replace(check, findings=findings, family=family, cause=cause)
+    return dataclasses.replace(check, findings=findings, cause=cause)
 
 
 def replace(report: Report, checks: dict[int, Check]) -> Report:
@@ -115,19 +116,19 @@ def replace(report: Report, checks: dict[int, Check]) -> Report:
 def failing(blocks: int = 2) -> Report:
     """A biased running variance: it shows at level 3 and in all that comes after it."""
     report = passing(blocks)
-    cause = "running variance differs by 1.0039 = n/(n−1): Bessel's factor"
+    cause = Cause("bn-variance", "running variance differs by 1.0039 = n/(n−1): Bessel's factor")
     spoiled = {
-        7: spoil(report.checks[7], 3, 4e9, "bn-variance", cause),
-        8: spoil(report.checks[8], 3, 41.0, "bn-variance", cause),
-        15: spoil(report.checks[15], 11, 17.0, "", ""),
-        16: spoil(report.checks[16], 4, 3.6e6, "bn-variance", cause),
-        17: spoil(report.checks[17], 0, 60.0, "bn-variance", cause),
+        7: spoil(report.checks[7], 3, 4e9, cause),
+        8: spoil(report.checks[8], 3, 41.0, cause),
+        15: spoil(report.checks[15], 11, 17.0, None),
+        16: spoil(report.checks[16], 4, 3.6e6, cause),
+        17: spoil(report.checks[17], 0, 60.0, cause),
     }
     return replace(report, spoiled)
 
 
 def not_finite(blocks: int = 2) -> Report:
-    """One side overflows to NaN in the third stage; a budget of infinity allows nothing either."""
+    """One engine overflows to NaN in the third stage; a budget of infinity allows nothing either."""
     report = passing(blocks)
     end_to_end, free_run = report.checks[4], report.checks[16]
     middle = len(end_to_end.findings) // 2
@@ -141,12 +142,12 @@ def not_finite(blocks: int = 2) -> Report:
         dataclasses.replace(f, error=math.nan if i >= 20 else f.error)
         for i, f in enumerate(free_run.findings)
     ]
-    cause = "the Flax side alone has NaN"
+    cause = Cause("not-finite", "Flax alone has NaN")
     return replace(
         report,
         {
-            4: dataclasses.replace(end_to_end, findings=tuple(broken), family="not-finite", cause=cause),
-            16: dataclasses.replace(free_run, findings=tuple(diverged), family="not-finite", cause=cause),
+            4: dataclasses.replace(end_to_end, findings=tuple(broken), cause=cause),
+            16: dataclasses.replace(free_run, findings=tuple(diverged), cause=cause),
         },
     )
 
@@ -161,7 +162,7 @@ def big() -> Report:
     findings = list(checks[4].findings)
     findings[33] = dataclasses.replace(findings[33], error=7 * findings[33].allowed)
     checks[4] = dataclasses.replace(
-        checks[4], findings=tuple(findings), family="padding", cause="it is shifted"
+        checks[4], findings=tuple(findings), cause=Cause("padding", "it is shifted")
     )
     return Report("resnet50, imagenet stem, width 64, 1000 classes", ENVIRONMENT, tuple(checks), 912.0)
 

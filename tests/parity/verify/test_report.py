@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from parity.verify.diagnose.cause import Cause
 from parity.verify.report import html as report_html
 from parity.verify.report import json as report_json
 from parity.verify.report import plots as report_plots
@@ -45,7 +46,8 @@ def hostile() -> Report:
 
     checks = [
         dataclasses.replace(
-            check, name=spoil(check.name), unit=spoil(check.unit), cause=spoil(check.cause), family=spoil(""),
+            check, name=spoil(check.name), unit=spoil(check.unit),
+            cause=Cause(spoil(""), spoil(check.cause.words if check.cause else "")),
             findings=tuple(dataclasses.replace(f, where=spoil(f.where)) for f in check.findings),
         )
         for check in fake.failing().checks
@@ -98,7 +100,7 @@ def rebuild(content: dict[str, Any]) -> Report:
         Check(
             *(check[key] for key in ("level", "name", "precision", "unit")),
             tuple(Finding(f["where"], float(f["error"]), float(f["allowed"])) for f in check["findings"]),
-            check["family"], check["cause"],
+            Cause(check["family"], check["cause"]) if check["cause"] else None,
         )
         for check in content["checks"]
     ]  # fmt: skip
@@ -221,7 +223,7 @@ def test_the_page_explains_every_failure(report: Report):
     for check in failed:
         assert check.first_failure is not None
         budget = words.of_budget(check.first_failure, check.unit)
-        cause = check.cause or "none recognised"
+        cause = check.cause.words if check.cause else "none recognised"
         told = words.printable(f"First in {check.first_failure.where}: {budget}. Likely cause: {cause}")
         assert flat(told) in text
 

@@ -22,28 +22,30 @@ from flax_resnet.model import ReLU
 from flax_resnet.nn.batch_norm import BatchNorm
 from parity.__main__ import main
 from parity.engines import Layer
-from parity.mutants import run as planting
+from parity.mutants import run as mutants
 from parity.mutants.catalogue import MUTANTS
+from parity.verify import cases
 from parity.verify import run as verify
 from parity.verify.case import Case
-from parity.verify.diagnose import causes
-from parity.verify.levels import forward
-from parity.verify.levels import predictions as evaluation
-from parity.verify.result import Check
+from parity.verify.diagnose import layers as diagnose
+from parity.verify.diagnose.cause import FAMILIES, MATCH, Cause
+from parity.verify.environment import environment
+from parity.verify.levels import forward, predictions
+from parity.verify.result import Check, Finding, Findings
 from recipe.architectures import ModelDescription
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, save
 
 
 def make_case(description: ModelDescription, seed: int = 0) -> Case:
-    return verify.from_description(description, seed=seed, quick=True)
+    return cases.from_description(description, seed=seed, quick=True)
 
 
 ONE = np.ones((1, 1, 1, 1))
 
 
 def run(case: Case, *levels: int) -> dict[str, Check]:
-    report = verify.verify(case, None, levels, lambda check: None)
+    report = verify.verify(case, levels, lambda check: None)
     return {f"{check.name} {check.precision}": check for check in report.checks}
 
 
@@ -56,7 +58,7 @@ def run(case: Case, *levels: int) -> dict[str, Check]:
     ],
 )
 def test_the_engines_agree(arch: str, stem: str, levels: tuple[int, ...]):
-    checks = run(make_case(verify.describe(arch, stem, 4), seed=3), *levels)
+    checks = run(make_case(cases.describe(arch, stem, 4), seed=3), *levels)
     assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
     assert {check.level for check in checks.values()} == set(levels)
     compared = {finding.where for check in checks.values() for finding in check.findings}
@@ -67,12 +69,12 @@ def test_the_engines_agree(arch: str, stem: str, levels: tuple[int, ...]):
 
 
 def test_xlas_own_kernels_agree_as_well():
-    case = verify.from_description(
-        verify.describe("resnet18", "cifar", 8), seed=3, quick=True, cpu_kernels="xla"
+    case = cases.from_description(
+        cases.describe("resnet18", "cifar", 8), seed=3, quick=True, cpu_kernels="xla"
     )
     checks = run(case, 2, 4)
     assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
-    assert verify.environment(case)["kernels in f32 and bf16"] == "XLA's (config.cpu_kernels=xla)"
+    assert environment(case)["kernels in f32 and bf16"] == "XLA's (config.cpu_kernels=xla)"
 
 
 def test_native_kernels_are_named_when_they_are_to_blame(monkeypatch: pytest.MonkeyPatch):
@@ -85,15 +87,16 @@ def test_native_kernels_are_named_when_they_are_to_blame(monkeypatch: pytest.Mon
         return native(x.astype(jnp.bfloat16).astype(x.dtype), *others, **named)
 
     monkeypatch.setitem(ops.NNX_CONV, "conv_general_dilated", fewer_digits)
-    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2)
+    checks = run(make_case(cases.describe("resnet20", "cifar", 4)), 2)
     failed = [check for check in checks.values() if not check.passed]
     assert {check.precision for check in failed} == {"f32"}
     alone = next(check for check in failed if "on its own" in check.name)
     assert alone.first_failure is not None
     assert alone.first_failure.where == "conv1"
-    assert {check.family for check in failed} == {"native kernels"}
-    assert "--cpu-kernels=xla" in alone.cause
-    assert alone.cause.endswith("about bfloat16's rounding")
+    assert {check.cause.family for check in failed if check.cause} == {"native kernels"}
+    assert all(check.cause for check in failed)
+    assert "--cpu-kernels=xla" in alone.cause.words
+    assert alone.cause.words.endswith("about bfloat16's rounding")
 
 
 def test_a_mistake_that_both_kinds_of_kernels_make_is_not_blamed_on_the_native_ones(
@@ -102,11 +105,10 @@ def test_a_mistake_that_both_kinds_of_kernels_make_is_not_blamed_on_the_native_o
     monkeypatch.setattr(
         BatchNorm.__init__, "__kwdefaults__", BatchNorm.__init__.__kwdefaults__ | {"eps": 1e-3}
     )
-    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2)
+    checks = run(make_case(cases.describe("resnet20", "cifar", 4)), 2)
     alone = {check.precision: check for check in checks.values() if "on its own" in check.name}
     for precision in ("f64", "f32"):
-        assert alone[precision].family == "batch norm"
-        assert alone[precision].cause == "eps is 0.001 instead of 1e-05"
+        assert alone[precision].cause == Cause("batch norm", "eps is 0.001 instead of 1e-05")
 
 
 def test_a_wrong_gradient_in_bfloat16_alone_is_found_at_its_layer(monkeypatch: pytest.MonkeyPatch):
@@ -117,7 +119,7 @@ def test_a_wrong_gradient_in_bfloat16_alone_is_found_at_its_layer(monkeypatch: p
         return 2 * y - jax.lax.stop_gradient(y) if y.dtype == jnp.bfloat16 else y
 
     monkeypatch.setattr(ReLU, "__call__", wrong)
-    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2, 3, 4)
+    checks = run(make_case(cases.describe("resnet20", "cifar", 4)), 2, 3, 4)
     failed = [check for check in checks.values() if not check.passed]
     assert [(check.name, check.precision) for check in failed if "on its own" in check.name] == [
         ("every layer's backward pass on its own", "bf16")
@@ -125,11 +127,11 @@ def test_a_wrong_gradient_in_bfloat16_alone_is_found_at_its_layer(monkeypatch: p
     assert {check.precision for check in failed} == {"bf16"}
     assert failed[0].first_failure is not None
     assert failed[0].first_failure.where == "relu dinput"
-    assert failed[0].cause == "relu: every gradient is 2 times PyTorch's"
+    assert failed[0].cause.words == "relu: every gradient is 2 times PyTorch's"
 
 
 def test_trajectories_and_switching():
-    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 7, 9)
+    checks = run(make_case(cases.describe("resnet20", "cifar", 4)), 7, 9)
     assert {name: check.worst for name, check in checks.items() if not check.passed} == {}
     free = next(check for check in checks.values() if "free-running" in check.name)
     assert [finding.where for finding in free.findings] == [f"step {i}" for i in range(1, 31)]
@@ -147,30 +149,30 @@ def test_a_wrong_layer_is_named_with_its_cause(monkeypatch: pytest.MonkeyPatch):
         return original(self, x)
 
     monkeypatch.setattr(BatchNorm, "__call__", wrong)
-    case = make_case(verify.describe("resnet18", "cifar", 8))
+    case = make_case(cases.describe("resnet18", "cifar", 8))
     alone, *_ = forward.check(case, training=False)
     assert not alone.passed
     assert alone.first_failure is not None
     assert alone.first_failure.where == "layer2.0.bn1"
-    assert (alone.family, alone.cause) == ("batch norm", "eps is 0.001 instead of 1e-05")
+    assert alone.cause == Cause("batch norm", "eps is 0.001 instead of 1e-05")
 
 
-def test_nan_on_one_side_alone_fails(monkeypatch: pytest.MonkeyPatch):
+def test_nan_in_one_engine_alone_fails(monkeypatch: pytest.MonkeyPatch):
     def broken(self: Any, x: Any) -> Any:
         x = jnp.asarray(x)
         return jnp.where(x > 0.5, jnp.nan, jnp.maximum(x, 0))
 
     monkeypatch.setattr(ReLU, "__call__", broken)
-    checks = run(make_case(verify.describe("resnet20", "cifar", 4)), 2, 8)
+    checks = run(make_case(cases.describe("resnet20", "cifar", 4)), 2, 8)
     assert not any(check.passed for check in checks.values() if check.level == 2)
     assert not next(check for name, check in checks.items() if name.startswith("logits")).passed
 
 
 def test_disagreements_are_allowed_only_between_near_ties(monkeypatch: pytest.MonkeyPatch):
-    case = make_case(verify.describe("resnet20", "cifar", 4))
-    images, labels, source = verify.test_images(case, None)
-    allowed = next(iter(evaluation.check(case, images, labels, source))).findings[0].allowed
-    ours, theirs = evaluation.flax_resnet.predict.Predictor, evaluation.torch_ref.predict.Predictor
+    case = make_case(cases.describe("resnet20", "cifar", 4))
+    images, _, _ = predictions.test_set(case)
+    allowed = next(iter(predictions.check(case))).findings[0].allowed
+    ours, theirs = predictions.flax_resnet.predict.Predictor, predictions.torch_ref.predict.Predictor
     honest = {predictor: predictor.logits for predictor in (ours, theirs)}
 
     def best_by(predictor: type, gap: float) -> Any:
@@ -187,10 +189,10 @@ def test_disagreements_are_allowed_only_between_near_ties(monkeypatch: pytest.Mo
     for times, near in ((1.9, True), (2.1, False)):
         monkeypatch.setattr(theirs, "logits", best_by(theirs, times * allowed))
         monkeypatch.setattr(ours, "logits", best_by(ours, -times * allowed))
-        _, predictions, _ = evaluation.check(case, images, labels, source)
-        assert len(predictions.findings) == 1 + len(images)
-        assert predictions.passed == near
-        assert "image 0: " in predictions.cause
+        _, found, _ = predictions.check(case)
+        assert len(found.findings) == 1 + len(images)
+        assert found.passed == near
+        assert "image 0: " in found.cause.words
 
 
 def test_a_checkpoint_of_either_framework_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -257,8 +259,8 @@ def test_other_wrong_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_crash_is_no_verdict(tmp_path: Path):
     """Python ends with status 1 then, as `verify` does when a check fails."""
     name = "CHEAP_FIRST = "
-    crash = MUTANTS[0]._replace(file="parity/verify.py", old=name, new=f"1 / 0\n{name}")
-    result = planting.attempt(crash, str(tmp_path), 1)
+    crash = MUTANTS[0]._replace(file="parity/verify/levels/registry.py", old=name, new=f"1 / 0\n{name}")
+    result = mutants.attempt(crash, str(tmp_path), 1)
     assert not result["right"]
     assert (result["caught_by"], result["where"]) == ("", "ZeroDivisionError: division by zero")
 
@@ -282,23 +284,22 @@ LAYERS: list[Callable[[], nn.Module]] = [
 def test_every_known_mistake_of_a_layer_is_recognised(make_layer: Callable[[], nn.Module], training: bool):
     """A layer that makes it gets its name; one that makes none of them does not."""
     torch.manual_seed(0)
-    module = verify.disturb(make_layer().double(), 0).train(training)
+    module = cases.disturb(make_layer().double(), 0).train(training)
     x = random_input(module)
     with torch.no_grad():
-        alternatives = list(causes.mistakes(module, x, training))
+        alternatives = list(diagnose.mistakes(module, x, training))
         assert alternatives
-        right = causes.to_nhwc(copy.deepcopy(module)(x))
+        right = diagnose.to_nhwc(copy.deepcopy(module)(x))
         for family, words, make in alternatives:
             try:
                 output = make()
             except (RuntimeError, IndexError, ValueError):
                 continue
-            if output.shape == right.shape and np.allclose(output, right, rtol=0, atol=causes.MATCH):
+            if output.shape == right.shape and np.allclose(output, right, rtol=0, atol=MATCH):
                 continue  # the same function for this layer
-            found = causes.of_layer(module, x, output, training)
-            assert found[0] == family, words
-        family, words = causes.of_layer(module, x, 1 + np.square(right), training)
-    assert family == "unknown", words
+            assert diagnose.of_layer(module, x, output, training).family == family, words
+        other = diagnose.of_layer(module, x, 1 + np.square(right), training)
+    assert other.family == "unknown", other
 
 
 def test_mutants_are_many_on_both_sides_and_their_code_is_there():
@@ -306,10 +307,10 @@ def test_mutants_are_many_on_both_sides_and_their_code_is_there():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     assert {mutant.file.partition("/")[0] for mutant in MUTANTS} == {"flax_resnet", "torch_ref"}
     for mutant in MUTANTS:
-        text = planting.changed(mutant)
+        text = mutants.changed(mutant)
         if mutant.file.endswith(".py"):
             ast.parse(text)  # a mistake, not a typing error
-        assert set(mutant.families) <= set(causes.FAMILIES)
+        assert set(mutant.families) <= set(FAMILIES)
         re.compile(mutant.where)
 
 
@@ -320,44 +321,44 @@ def test_mistakes_that_a_processor_does_not_show_are_left_out(
         next(mutant for mutant in MUTANTS if words in mutant.name)
         for words in ("AMX takes the first 16 images twice", "of two bfloat16 numbers")
     )
-    monkeypatch.setattr(planting, "load", lambda: "")
+    monkeypatch.setattr(mutants, "load", lambda: "")
     for flags, shown in (
         (("avx512_bf16", "amx_bf16"), [tiled]), (("avx512_bf16",), [paired]), (("avx512f",), []),
     ):  # fmt: skip
-        monkeypatch.setattr(planting, "processor_flags", lambda flags=flags: flags)
-        monkeypatch.setattr(planting, "has_amx", lambda flags=flags: "amx_bf16" in flags)
-        assert [mutant for mutant in (tiled, paired) if not planting.why_hidden(mutant)] == shown
+        monkeypatch.setattr(mutants, "processor_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(mutants, "has_amx", lambda flags=flags: "amx_bf16" in flags)
+        assert [mutant for mutant in (tiled, paired) if not mutants.why_hidden(mutant)] == shown
     with pytest.raises(UserError, match="it shows on processors with amx_bf16"):
-        planting.run([tiled.name], 1, lambda result: None)
-    monkeypatch.setattr(planting, "processor_flags", lambda: ("avx512_bf16", "amx_bf16"))
-    assert planting.why_hidden(tiled) == "it shows where the compiler and the system know AMX"
-    monkeypatch.setattr(planting, "load", lambda: "no compiler")
-    assert planting.why_hidden(tiled) == "no native kernels: no compiler"
-    assert not planting.why_hidden(MUTANTS[0])
-    monkeypatch.setattr(planting, "attempt", lambda mutant, *_: {"name": mutant.name})
-    assert planting.run(["eps 1e-3", tiled.name], 1, lambda result: None) == [
+        mutants.run([tiled.name], 1, lambda result: None)
+    monkeypatch.setattr(mutants, "processor_flags", lambda: ("avx512_bf16", "amx_bf16"))
+    assert mutants.why_hidden(tiled) == "it shows where the compiler and the system know AMX"
+    monkeypatch.setattr(mutants, "load", lambda: "no compiler")
+    assert mutants.why_hidden(tiled) == "no native kernels: no compiler"
+    assert not mutants.why_hidden(MUTANTS[0])
+    monkeypatch.setattr(mutants, "attempt", lambda mutant, *_: {"name": mutant.name})
+    assert mutants.run(["eps 1e-3", tiled.name], 1, lambda result: None) == [
         {"name": name} for name in ("eps 1e-3", "PyTorch: eps 1e-3")
     ]
     assert f"left out: {tiled.name}: no native kernels" in capsys.readouterr().err
 
 
-def test_a_mutant_whose_code_has_gone_is_told():
+def test_a_mutant_whose_code_has_gone_is_an_error():
     gone = MUTANTS[0]._replace(old="no such code")
-    with pytest.raises(UserError, match=r"finds its code 0 times.*bring parity/mutants\.py up to date"):
-        planting.changed(gone)
+    with pytest.raises(UserError, match=r"finds its code 0 times.*parity/mutants/catalogue\.py up to date"):
+        mutants.changed(gone)
 
 
 @pytest.mark.parametrize("name", ["red and blue swapped", "SAME padding", "PyTorch: eps 1e-3"])
 def test_planted_mistakes_are_caught_in_a_copy(name: str, tmp_path: Path):
     """Three of the table; `make parity` plants all."""
     (mutant,) = (mutant for mutant in MUTANTS if mutant.name == name)
-    before = (planting.ROOT / mutant.file).read_text()
-    result = planting.attempt(mutant, str(tmp_path), 1)
+    before = (mutants.ROOT / mutant.file).read_text()
+    result = mutants.attempt(mutant, str(tmp_path), 1)
     assert result["right"], result
-    assert (planting.ROOT / mutant.file).read_text() == before
+    assert (mutants.ROOT / mutant.file).read_text() == before
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_checks(
+def test_an_output_that_cannot_be_written_is_an_error_before_the_checks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     for path in (tmp_path, Path("/proc/none/report.html")):
@@ -376,18 +377,39 @@ def test_a_network_that_does_not_run_is_a_finding(monkeypatch: pytest.MonkeyPatc
         return x[:, ::2]
 
     monkeypatch.setattr(ReLU, "__call__", halve)
-    case = verify.from_description(describe("resnet18", width=4), seed=0, quick=True)
-    found = verify.verify(case, None, [1, 2, 6], lambda check: None)
+    case = cases.from_description(describe("resnet18", width=4), seed=0, quick=True)
+    found = verify.verify(case, [1, 2, 6], lambda check: None)
     crashes = {check.level: check for check in found.checks if "does not run" in check.name}
     assert set(crashes) == {1, 2}
     for check in crashes.values():
         assert not check.passed
         assert re.fullmatch(r"flax_resnet/model\.py:\d+", check.first_failure.where)
-        assert "incompatible shapes" in check.cause
+        assert "incompatible shapes" in check.cause.words
     assert any(check.level == 6 and check.passed for check in found.checks)
 
 
-def test_layers_that_one_side_alone_runs_are_told_in_order():
+def test_a_cause_is_asked_for_at_the_first_failure_and_only_there():
+    asked: list[str] = []
+
+    def add(where: str, error: float) -> None:
+        def why() -> Cause:
+            asked.append(where)
+            return Cause("unknown", where)
+
+        found.add(Finding(where, error, 1.0), why=why)
+
+    found = Findings()
+    add("a", 0.5)
+    assert found.check(1, "n", "f64", "u").cause is None
+    for where, error in (("b", 2.0), ("c", 0.0), ("d", np.nan)):
+        add(where, error)
+    assert asked == ["b"]
+    check = found.check(1, "n", "f64", "u")
+    assert check.cause == Cause("unknown", "b")
+    assert [finding.where for finding in check.findings] == ["a", "b", "c", "d"]
+
+
+def test_layers_that_one_engine_alone_runs_come_first_and_in_order():
     first, second = (
         forward.Pass([Layer(name, "ReLU", ONE, ONE) for name in names], {}) for names in ("abcd", "ebf")
     )

@@ -1,0 +1,128 @@
+"""Known mistakes of a training step: loss, gradients, learning rate, and SGD's update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import torch_ref.optimizer
+from parity.arrays import Arrays
+from parity.verify.diagnose.cause import MATCH, Cause, common_ratio, either, scale_or_rounding
+from recipe.schedule import Schedule
+
+
+def of_loss(
+    ours: float, theirs: float, batch: int, smoothing: float, plain_ours: float, plain_theirs: float
+) -> Cause:
+    """Why the loss differs; the plain ones are without label smoothing."""
+    for words, a, b in (
+        (f"the sum over the batch of {batch} instead of the mean", ours, theirs * batch),
+        (f"in PyTorch: the sum over the batch of {batch} instead of the mean", ours * batch, theirs),
+        ("label smoothing is not applied", ours, plain_theirs),
+        ("the mean is taken twice", ours * batch, theirs),
+    ):
+        if abs(a - b) <= MATCH * abs(b):
+            return Cause("loss", words)
+    if smoothing and abs(plain_ours - plain_theirs) <= MATCH * abs(plain_theirs):
+        acts = smoothing * (ours - plain_ours) / (theirs - plain_theirs)  # the loss is linear in it
+        return Cause(
+            "loss", f"without label smoothing the losses agree; it acts like {acts:.6g}, not {smoothing:g}"
+        )
+    return scale_or_rounding(np.asarray(ours), np.asarray(theirs)) or Cause("loss", "the loss itself differs")
+
+
+def of_gradients(
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+    batch: int,
+    first: str,
+    match: float = MATCH,
+) -> Cause:
+    """Why gradients differ though the loss agrees; `first` is the wrong one nearest to the loss."""
+    ratios = {name: common_ratio(ours[name], theirs[name], match) for name in theirs}
+    known = [ratio for ratio in ratios.values() if ratio is not None]
+    if len(known) == len(ratios) and np.ptp(known) <= match * abs(known[0]):
+        ratio = known[0]
+        words = f"every gradient is {ratio:.6g} times PyTorch's"
+        if abs(ratio - batch) <= match * batch:
+            words += f", the batch size: of a loss summed instead of averaged over {batch} examples"
+        return Cause("loss", words)
+    if not np.any(ours[first]):
+        return Cause("gradient", f"{first} gets no gradient at all")
+    return scale_or_rounding(ours[first], theirs[first], match) or Cause(
+        "gradient", f"backwards from the loss, {first} is the first that differs"
+    )
+
+
+def of_learning_rate(
+    schedule: Schedule, steps: Sequence[int], first: int, ours: np.ndarray, theirs: np.ndarray
+) -> Cause:
+    """Why learning rates (len(steps),) differ, from the step at index `first` on."""
+    rate = torch_ref.optimizer.make_schedule(schedule)
+    for shift, words in ((1, "early"), (-1, "late")):
+        shifted = [rate(min(max(step + shift, 0), schedule.total - 1)) for step in steps]
+        if np.allclose(ours, shifted, rtol=1e-9, atol=1e-12):
+            return Cause("learning rate", f"the schedule is 1 step {words}")
+    words = f"from step {steps[first]} on: {ours[first]:.12g} instead of {theirs[first]:.12g}"
+    return Cause("learning rate", words)
+
+
+def of_update(
+    config: Any,
+    schedule: Schedule,
+    step: int,
+    params: Arrays,
+    grads: Arrays,
+    momentum: Arrays,
+    ours: dict[str, Arrays],
+    theirs: dict[str, Arrays],
+    name: str,
+) -> Cause:
+    """Why an update of parameter `name` is wrong: SGD by its formula, with one mistake at a time.
+
+    `ours` and `theirs` are {"params", "momentum"} after the update, the other arrays are before it.
+    """
+    learning_rate = torch_ref.optimizer.make_schedule(schedule)
+    p, g, m = params[name], grads[name], momentum.get(name, np.zeros_like(params[name]))
+    mu, wd = config.momentum, config.weight_decay
+    decayed = g + wd * p
+
+    def sgd(gradient: np.ndarray, lr: float, mu: float = mu, nesterov: bool = config.nesterov,
+            dampening: float = 0.0, extra: np.ndarray | float = 0.0) -> np.ndarray:  # fmt: skip
+        first = not momentum  # PyTorch's first buffer is the gradient, undamped
+        buffer = mu * m + (1 if first else 1 - dampening) * gradient
+        return after(p - lr * (gradient + mu * buffer if nesterov else buffer) - extra, buffer)
+
+    def after(new: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+        return np.stack([new, buffer] if config.momentum else [new])
+
+    lr = learning_rate(step)
+    others = {wrong for shift in (-1, 1) if (wrong := learning_rate(max(step + shift, 0))) != lr}
+    return either(
+        lambda: sgd(decayed, lr),
+        [
+            ("weight decay", f"no weight decay of {name}", lambda: sgd(g, lr)),
+            ("weight decay", "decay after momentum, times lr", lambda: sgd(g, lr, extra=lr * wd * p)),
+            ("weight decay", "decay after momentum, not times lr", lambda: sgd(g, lr, extra=wd * p)),
+            ("weight decay", "decay after momentum, not times lr, and with the wrong sign",
+             lambda: sgd(g, lr, extra=-wd * p)),
+            ("weight decay", "decay is subtracted", lambda: sgd(g - wd * p, lr)),
+            ("weight decay", "decay is applied twice", lambda: sgd(g + 2 * wd * p, lr)),
+            ("momentum", "Nesterov is off", lambda: sgd(decayed, lr, nesterov=False)),
+            ("momentum", "Nesterov is on", lambda: sgd(decayed, lr, nesterov=True)),
+            ("momentum", "dampening 1 − momentum", lambda: sgd(decayed, lr, dampening=1 - mu)),
+            ("momentum", "dampening equals momentum", lambda: sgd(decayed, lr, dampening=mu)),
+            *(("momentum", f"dampening {other:g}", lambda o=other: sgd(decayed, lr, dampening=o))
+              for other in (0.1, 0.5)),
+            ("momentum", "no momentum", lambda: after(p - lr * decayed, decayed)),
+            *(("momentum", f"momentum {other:g}", lambda o=other: sgd(decayed, lr, mu=o))
+              for other in (0.99, 0.95, 0.8)),
+            *(("learning rate", f"lr {other:.6g} at step {step} instead of {lr:.6g}: the drop is a step off",
+               lambda o=other: sgd(decayed, o)) for other in others),
+            ("learning rate", "the gradient is added", lambda: sgd(decayed, -lr)),
+            ("learning rate", "lr is not applied", lambda: sgd(decayed, 1.0)),
+        ],
+        *(after(new["params"][name], new.get("momentum", new["params"])[name]) for new in (ours, theirs)),
+    )  # fmt: skip
