@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flax_resnet.naming import dotted, leaves
+from flax_resnet.naming import by_dotted_path
 from flax_resnet.quiet_orbax import first_error_only
 from recipe.system import integrity
 from recipe.system.errors import UserError
@@ -118,8 +118,8 @@ def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:
 
 def _digests(tree: Tree) -> dict[str, str]:
     return {
-        dotted(path): integrity.digest(
+        name: integrity.digest(
             leaf.dtype.name, leaf.shape, np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
         )
-        for path, leaf in leaves(tree)
+        for name, leaf in by_dotted_path(tree).items()
     }

@@ -14,11 +14,10 @@ from torch import Tensor
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
-from parity.arrays import Arrays, is_param, join, params_tree, split, torch_arrays
+from parity.arrays import Arrays, is_param, join, params_tree, split, to_numpy, to_tensor, torch_arrays
 from parity.convert.layouts import OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.wrappers import open_safetensors, unwrap, wrap
-from parity.tensors import to_numpy, to_tensor
 from recipe.architectures import ModelDescription
 from recipe.system import integrity
 from recipe.system import matching as bijection

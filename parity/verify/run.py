@@ -23,9 +23,9 @@ from torch import nn
 
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.cpu_kernels import choose
+from parity.arrays import to_numpy
 from parity.convert.files import read
 from parity.mutants.run import ROOMS, ROOT
-from parity.tensors import to_numpy
 from parity.verify.case import Case
 from parity.verify.levels import forward, gradients, structure, trajectory
 from parity.verify.levels import input_pipeline as pipeline

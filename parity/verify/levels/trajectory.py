@@ -20,12 +20,11 @@ import torch_ref
 import torch_ref.checkpoint
 import torch_ref.train_state
 from configs import r18
-from parity.arrays import Arrays, join, params_tree, split, torch_arrays
+from parity.arrays import Arrays, join, params_tree, split, to_numpy, to_tensor, torch_arrays
 from parity.budgets import near_ties as decisions
 from parity.budgets.reference import PERTURBATIONS, UNIT, K, distance, ratio
 from parity.convert.files import read, write
 from parity.convert.layouts import OURS
-from parity.tensors import to_numpy, to_tensor
 from parity.verify.case import Case
 from parity.verify.result import Check, Finding, first_over
 from recipe.data import Dataset
