@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flax_resnet.naming import dotted, leaves
-from flax_resnet.quiet_orbax import one_error_only
+from flax_resnet.naming import by_dotted_path
+from flax_resnet.quiet_orbax import first_error_only
 from recipe.system import integrity
 from recipe.system.errors import UserError
 from recipe.training.checkpoints import FOLDER, unreadable
@@ -43,8 +43,9 @@ class CheckpointWriter:
         if kind not in self._managers:
             self._managers[kind] = ocp.CheckpointManager(
                 self._folder / kind,
-                item_names=("state", "record"),
-                options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=ocp.checkpoint_managers.LatestN(1), cleanup_tmp_directories=True
+                ),
             )
         manager = self._managers[kind]
         if step in manager.all_steps():  # it is being written
@@ -68,7 +69,7 @@ def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
         state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )
     threads = set(threading.enumerate())
-    with one_error_only():
+    with first_error_only():
         try:
             with ocp.Checkpointer(handler) as checkpointer:
                 checkpointer.save(path.absolute(), args=_items(record, tree))
@@ -96,7 +97,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         state=ocp.PyTreeCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )
     try:
-        with one_error_only(), ocp.Checkpointer(handler) as checkpointer:
+        with first_error_only(), ocp.Checkpointer(handler) as checkpointer:
             shapes = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             restored = checkpointer.restore(
@@ -117,8 +118,8 @@ def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:
 
 def _digests(tree: Tree) -> dict[str, str]:
     return {
-        dotted(path): integrity.digest(
+        name: integrity.digest(
             leaf.dtype.name, leaf.shape, np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
         )
-        for path, leaf in leaves(tree)
+        for name, leaf in by_dotted_path(tree).items()
     }

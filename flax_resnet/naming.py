@@ -1,43 +1,57 @@
-"""A Flax path *is* the PyTorch key after one renaming of leaves and one transpose per rank."""
+"""The one rule between the frameworks: a tensor's name and the order of its axes, in Flax and in PyTorch.
+
+A path in Flax's nested dicts, joined by dots, is PyTorch's name but for its last part (`LEAVES`). The order
+of the axes follows from their number. A layer's position in a list is an integer in a model's paths, a string
+in a checkpoint's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_FLAX_LEAVES = {name: leaf for leaf, name in LEAVES.items() if leaf != "scale"}
+Path = tuple[Any, ...]  # the keys from the root of nested dicts to a leaf: strings, and integers in lists
 
 
-def leaves(tree: Mapping[Any, Any], prefix: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield (path, leaf) of a nested dict, in its order."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, (*prefix, key))
-        else:
-            yield (*prefix, key), value
-
-
-def nest(flat: Mapping[tuple[Any, ...], Any]) -> dict[Any, Any]:
-    """The inverse of `leaves`."""
-    tree: dict[Any, Any] = {}
-    for path, value in flat.items():
-        node = tree
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = value
-    return tree
-
-
-def dotted(path: tuple[Any, ...]) -> str:
+def dotted(path: Path) -> str:
     """("layer1", 0, "conv1", "kernel") → "layer1.0.conv1.kernel"."""
     return ".".join(map(str, path))
 
 
-def torch_key(path: tuple[Any, ...]) -> str:
-    """("layer1", 0, "conv1", "kernel") → "layer1.0.conv1.weight"."""
+def by_dotted_path(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """The leaves of nested dicts, in their order: {"layer1": {0: {"bias": x}}} → {"layer1.0.bias": x}."""
+    return {dotted(path): leaf for path, leaf in flatten_dict(tree).items()}
+
+
+def with_string_keys(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """Nested dicts with strings for integers as keys: {"layer1": {0: x}} → {"layer1": {"0": x}}."""
+    return unflatten_dict(by_dotted_path(tree), sep=".")
+
+
+def torch_key(path: Path) -> str:
+    """("layer1", 0, "conv1", "kernel") → "layer1.0.conv1.weight".
+
+    Raises:
+      KeyError: for an unknown leaf.
+    """
     return dotted((*path[:-1], LEAVES[path[-1]]))
+
+
+def flax_path(key: str, rank: int) -> Path:
+    """("layer1.0.conv1.weight", 4) → ("layer1", "0", "conv1", "kernel"); the inverse of `torch_key`.
+
+    PyTorch says "weight" for kernels and for scales, which are the ones of rank 1.
+
+    Raises:
+      KeyError: for an unknown name.
+    """
+    *path, name = key.split(".")
+    return (*path, "scale" if name == "weight" and rank == 1 else _FLAX_LEAVES[name])
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -56,4 +70,5 @@ def to_flax_layout(array: np.ndarray) -> np.ndarray:
 
 
 def _torch_axes(rank: int) -> tuple[int, ...]:
+    """For each of PyTorch's axes the one of Flax; a `KeyError` for a rank that no parameter has."""
     return {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[rank]

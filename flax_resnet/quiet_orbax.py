@@ -1,41 +1,43 @@
-"""What orbax 0.12 prints beside the error that it raises, kept from the terminal."""
+"""Keep off the terminal what orbax 0.12 and tensorstore print beside the error that they raise."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 
-class _PatientLoop(asyncio.SelectorEventLoop):
-    """An event loop that, once closed, ignores late reports instead of raising in the reporter's thread."""
-
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        return None if self.is_closed() else super().call_soon_threadsafe(*args, **kwargs)
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Say nothing about errors that nobody waits for any more."""
-
-
-class _PatientPolicy(asyncio.DefaultEventLoopPolicy):
-    _loop_factory = _PatientLoop
-
-
 @contextlib.contextmanager
-def one_error_only() -> Iterator[None]:
-    """Let the first array that can't be read or written be the only one that is heard of.
+def first_error_only() -> Iterator[None]:
+    """Report only the first array that can't be read or written: by the exception that orbax raises for it.
 
-    orbax closes its event loop after the first error, while tensorstore's threads still report on the
-    other arrays: without this, each prints "Event loop is closed" with a traceback. Nor does orbax log
-    what it then raises, or every file of a folder that is no checkpoint.
+    orbax closes its event loop after the first error, while tensorstore's threads still report on the other
+    arrays: Python prints "Event loop is closed" with a traceback for each. orbax also logs what it then
+    raises, and every file of a folder that is no checkpoint.
+
+    The loop can't be another one: orbax makes it by `asyncio.new_event_loop`, which takes a factory only from
+    an event-loop policy, and Python 3.14 deprecates those.
     """
-    policy, disabled = asyncio.get_event_loop_policy(), logging.root.manager.disable
-    asyncio.set_event_loop_policy(_PatientPolicy())
+    _ignore_late_reports()
+    disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
         logging.disable(disabled)
-        asyncio.set_event_loop_policy(policy)
+
+
+@functools.cache
+def _ignore_late_reports() -> None:
+    """Put a filter before `sys.unraisablehook`, for good: a thread may report after orbax has returned."""
+    show = sys.unraisablehook
+
+    def show_others(unraisable: Any) -> None:
+        late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
+        if not (late and str(unraisable.exc_value) == "Event loop is closed"):
+            show(unraisable)
+
+    sys.unraisablehook = show_others

@@ -8,14 +8,22 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 
 from flax_resnet.cpu_kernels import choose
 from flax_resnet.model import ResNet
-from flax_resnet.naming import dotted, leaves, nest, to_flax_layout, torch_key, torch_shape
+from flax_resnet.naming import (
+    by_dotted_path,
+    dotted,
+    to_flax_layout,
+    torch_key,
+    torch_shape,
+    with_string_keys,
+)
 from recipe import initial_weights
 from recipe.architectures import ModelDescription
-from recipe.system import matching as bijection
+from recipe.system import matching
 
 Tree = dict[Any, Any]  # nested dicts of arrays, keyed as the model's attributes
 
@@ -56,17 +64,20 @@ def abstract_model(
 
 def initial_params(seed: int, params: Tree) -> Tree:
     """Draw the recipe's initial weights for a tree of shapes and dtypes."""
-    shapes = dict(leaves(params))
+    shapes = flatten_dict(params)
     drawn = initial_weights.draw(seed, {torch_key(p): torch_shape(leaf.shape) for p, leaf in shapes.items()})
-    return nest(
+    return unflatten_dict(
         {p: jnp.asarray(to_flax_layout(drawn[torch_key(p)]), leaf.dtype) for p, leaf in shapes.items()}
     )
 
 
 def initial_batch_stats(batch_stats: Tree) -> Tree:
     """Mean 0 and variance 1 for a tree of shapes and dtypes."""
-    return nest(
-        {p: jnp.full(leaf.shape, float(p[-1] == "var"), leaf.dtype) for p, leaf in leaves(batch_stats)}
+    return unflatten_dict(
+        {
+            p: jnp.full(leaf.shape, float(p[-1] == "var"), leaf.dtype)
+            for p, leaf in flatten_dict(batch_stats).items()
+        }
     )
 
 
@@ -86,9 +97,9 @@ def initial_state(
 def to_saved(state: TrainState) -> Tree:
     """Return the state as plain nested dicts with string keys, free of framework objects."""
     return {
-        "params": _string_keys(state.params),
-        "batch_stats": _string_keys(state.batch_stats),
-        "momentum": _string_keys(optax.tree_utils.tree_get(state.opt_state, "trace")),
+        "params": with_string_keys(state.params),
+        "batch_stats": with_string_keys(state.batch_stats),
+        "momentum": with_string_keys(optax.tree_utils.tree_get(state.opt_state, "trace")),
     }
 
 
@@ -119,11 +130,8 @@ def fit(saved: Tree, template: Tree) -> Tree:
     Raises:
       UserError: if an array is missing, left over, or of another shape; names all of them.
     """
-    arrays = {dotted(path): leaf for path, leaf in leaves(saved)}
-    wanted = {dotted(path): leaf for path, leaf in leaves(template)}
-    bijection.check({k: v.shape for k, v in arrays.items()}, {k: v.shape for k, v in wanted.items()})
-    return nest({path: jnp.asarray(arrays[dotted(path)], leaf.dtype) for path, leaf in leaves(template)})
-
-
-def _string_keys(tree: Tree) -> Tree:
-    return nest({tuple(map(str, path)): leaf for path, leaf in leaves(tree)})
+    arrays, wanted = by_dotted_path(saved), by_dotted_path(template)
+    matching.check({k: v.shape for k, v in arrays.items()}, {k: v.shape for k, v in wanted.items()})
+    return unflatten_dict(
+        {path: jnp.asarray(arrays[dotted(path)], leaf.dtype) for path, leaf in flatten_dict(template).items()}
+    )

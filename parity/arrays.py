@@ -1,20 +1,60 @@
-"""State dicts and Flax trees in memory. Names and axes change, bytes do not."""
+"""A network's tensors as NumPy arrays: PyTorch's state dicts ↔ Flax's nested dicts, in memory.
+
+Names and axes change (flax_resnet/naming.py), values do not, down to the bytes. NumPy has bfloat16 from
+ml_dtypes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import torch
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+from torch import Tensor
 
-from flax_resnet.naming import LEAVES, leaves, nest, to_flax_layout, to_torch_layout, torch_key
+from flax_resnet.naming import (
+    LEAVES,
+    by_dotted_path,
+    flax_path,
+    to_flax_layout,
+    to_torch_layout,
+    torch_key,
+)
 from recipe.system.errors import UserError
 from torch_ref.train_state import COUNTER
 
-Arrays = dict[str, np.ndarray]  # keyed as this project's PyTorch state dict, in PyTorch's layout
-Tree = dict[str, Any]  # nested dicts of arrays, keyed by Flax path
+Arrays = dict[str, np.ndarray]  # named as in this project's PyTorch state dict, in PyTorch's layout
+Tree = dict[str, Any]  # nested dicts of arrays, in Flax's layout
 
-STATISTICS = {LEAVES[name]: name for name in ("mean", "var")}
+STATISTICS = (LEAVES["mean"], LEAVES["var"])
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """Return a copy of a tensor as a C-contiguous array of the same dtype, shape and bytes.
+
+    Raises:
+      UserError: if NumPy has no such array.
+    """
+    try:
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16).copy()
+        return tensor.numpy().copy()
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, 8-bit floats
+        kind = f"{tensor.layout} tensor of dtype {tensor.dtype}".replace("torch.", "")
+        raise UserError(f"a {kind} has no counterpart in NumPy; convert it to float32 first") from error
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """The inverse of `to_numpy`."""
+    array = np.array(array, order="C")
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def is_param(name: str) -> bool:
@@ -23,47 +63,51 @@ def is_param(name: str) -> bool:
 
 
 def params_tree(arrays: Mapping[str, np.ndarray]) -> Tree:
-    """The Flax tree of arrays that are named and shaped like parameters: weights, gradients or momentum."""
-    flat = {}
-    for key, array in arrays.items():
-        *path, leaf = key.split(".")
-        if leaf == "weight":
-            leaf = "kernel" if array.ndim > 1 else "scale"
-        flat[*path, leaf] = np.ascontiguousarray(to_flax_layout(array))
-    return nest(flat)
+    """The Flax tree of arrays named and shaped like parameters (momentum, gradients) or statistics.
+
+    Raises:
+      KeyError: for an array of an unknown name or rank.
+    """
+    return unflatten_dict(
+        {flax_path(key, a.ndim): np.ascontiguousarray(to_flax_layout(a)) for key, a in arrays.items()}
+    )
 
 
 def torch_arrays(tree: Mapping[Any, Any]) -> Arrays:
-    """The inverse of `params_tree`; takes trees of statistics as well.
+    """The inverse of `params_tree`; also takes an `nnx.State`.
 
     Raises:
-      UserError: for a leaf of an unknown name or rank.
+      UserError: if `tree` is not nested dicts, or has a leaf of an unknown name or rank.
     """
+    if isinstance(tree, nnx.State):
+        tree = nnx.to_pure_dict(tree)
     try:
         return {
             torch_key(path): np.ascontiguousarray(to_torch_layout(np.asarray(leaf)))
-            for path, leaf in leaves(tree)
+            for path, leaf in flatten_dict(tree).items()
         }
-    except (KeyError, AttributeError) as error:
+    except (KeyError, AssertionError) as error:  # flatten_dict asserts that it gets a dict
         raise UserError(f"not the tree of a network: {error!r} in it") from error
 
 
 def split(model: Mapping[str, np.ndarray]) -> Tree:
     """A state dict's arrays as {"params", "batch_stats"}, and "num_batches_tracked" if it has counters."""
-    params, statistics, counters = {}, {}, {}
-    for key, array in model.items():
-        *path, leaf = key.split(".")
-        if leaf in STATISTICS:
-            statistics[*path, STATISTICS[leaf]] = array
-        elif leaf == COUNTER:
-            counters[*path, COUNTER] = array
-        else:
-            params[key] = array
-    tree = {"params": params_tree(params), "batch_stats": nest(statistics)}
-    return tree | ({COUNTER: nest(counters)} if counters else {})
+    params: Arrays = {}
+    statistics: Arrays = {}
+    counters: Arrays = {}
+    for name, array in model.items():
+        leaf = name.rpartition(".")[2]
+        group = statistics if leaf in STATISTICS else counters if leaf == COUNTER else params
+        group[name] = array
+    tree = {"params": params_tree(params), "batch_stats": params_tree(statistics)}
+    return tree | ({COUNTER: unflatten_dict(counters, sep=".")} if counters else {})
 
 
 def join(tree: Mapping[str, Any]) -> Arrays:
-    """The inverse of `split`; a group that is absent is taken to be empty."""
-    counters = {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(tree.get(COUNTER, {}))}
+    """The inverse of `split`; a group that is absent is taken to be empty.
+
+    Raises:
+      UserError: as `torch_arrays`.
+    """
+    counters = {name: np.asarray(leaf) for name, leaf in by_dotted_path(tree.get(COUNTER, {})).items()}
     return torch_arrays(tree.get("params", {})) | torch_arrays(tree.get("batch_stats", {})) | counters

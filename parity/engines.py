@@ -23,8 +23,7 @@ import torch_ref.capture
 import torch_ref.steps
 from flax_resnet.train_state import DTYPES as FLAX_DTYPES
 from flax_resnet.train_state import abstract_model, fit
-from parity.arrays import Arrays, split, torch_arrays
-from parity.tensors import to_tensor
+from parity.arrays import Arrays, split, to_tensor, torch_arrays
 from recipe.architectures import ModelDescription
 from torch_ref.train_state import DTYPES as TORCH_DTYPES
 from torch_ref.train_state import fit as fit_torch

@@ -7,8 +7,8 @@ import io
 import json
 import pickle
 import re
-import threading
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,40 +39,44 @@ class CheckpointWriter:
     def __init__(self, workdir: Path, record: dict[str, Any]):
         self._record = record
         self._folder = workdir / FOLDER
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")  # Python waits for it before it exits
+        self._saving: Future[None] | None = None
 
     def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
-        """Start saving, unless this step is saved already. The tensors must be copies."""
+        """Start saving, unless this step is saved already. The tensors must be copies.
+
+        Raises:
+          OSError: if the save before this one failed; then nothing is saved. The next call tries again.
+        """
         self.wait()
         path = self._folder / kind / f"{step}{SUFFIX}"
         if not path.exists():
             record = {**self._record, "progress": progress}
-            self._thread = threading.Thread(target=self._write, args=(path, record, tree))
-            self._thread.start()
+            self._saving = self._thread.submit(_replace, path, record, tree)
 
     def wait(self) -> None:
-        """Return when everything is on disk."""
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        if self._error:
-            raise self._error
+        """Return when everything is on disk.
 
-    def _write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
-        try:
-            write(path, record, tree)
-            for other in path.parent.glob(f"*{SUFFIX}"):  # hidden ones are what a killed run was writing
-                if other != path and (step_of(other) is not None or other.name.startswith(".")):
-                    other.unlink()
-        except Exception as error:  # raised by the next wait(), in the thread that can handle it
-            self._error = error
+        Raises:
+          OSError: if the last save failed; once.
+        """
+        saving, self._saving = self._saving, None
+        if saving:
+            saving.result()
 
 
 def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     """Write one checkpoint, atomically."""
     sealed = integrity.seal(record, _digests(tree))
     save(path, {**tree, "record": json.dumps(sealed)})
+
+
+def _replace(path: Path, record: dict[str, Any], tree: Tree) -> None:
+    """Write one checkpoint, then delete the others in its folder."""
+    write(path, record, tree)
+    for other in path.parent.glob(f"*{SUFFIX}"):  # hidden ones are what a killed run was writing
+        if other != path and (step_of(other) is not None or other.name.startswith(".")):
+            other.unlink()
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import torch
 
 def set_up() -> torch.device:
     """Switch TF32 off for the whole process, which PyTorch has no narrower way for; return the device."""
+    # Not by the newer fp32_precision: once it is set for cuDNN, reading cudnn.allow_tf32 is an error, and
+    # PyTorch 2.14 itself reads that, in torch.backends.cudnn.flags() and when it compiles convolutions.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

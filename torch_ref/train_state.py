@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recipe import initial_weights
 from recipe.architectures import ModelDescription
-from recipe.system import matching as bijection
+from recipe.system import matching
 from torch_ref.model import ResNet
 
 # config.precision → what parameters and statistics are kept in; bf16 computes under autocast
@@ -59,7 +59,7 @@ def from_saved(saved: Mapping[str, Any], model: nn.Module, optimizer: torch.opti
     fit(saved["model"], model)
     params = dict(model.named_parameters())
     if saved["momentum"]:
-        bijection.check(_shapes(saved["momentum"]), _shapes(params), "the momentum does not fit the network")
+        matching.check(_shapes(saved["momentum"]), _shapes(params), "the momentum does not fit the network")
     optimizer.state.clear()
     for name, buffer in saved["momentum"].items():
         optimizer.state[params[name]]["momentum_buffer"] = torch.empty_like(params[name]).copy_(buffer)
@@ -74,7 +74,7 @@ def fit(saved: Mapping[str, Tensor], model: nn.Module) -> None:
     state_dict = model.state_dict()
     counters = {name: value for name, value in state_dict.items() if name.endswith(COUNTER)}
     missing = {} if any(name.endswith(COUNTER) for name in saved) else counters
-    bijection.check(_shapes({**saved, **missing}), _shapes(state_dict))
+    matching.check(_shapes({**saved, **missing}), _shapes(state_dict))
     model.load_state_dict({**saved, **missing})
 
 

@@ -6,6 +6,7 @@ Bounds are γ of the precision asked for, times sizes computed in float64.
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import torch
@@ -105,7 +106,9 @@ def _batch_norm_gradient_bounds(
 
 
 def _absolute(module: nn.Module) -> nn.Module:
-    """A layer with the magnitudes of its tensors."""
+    """A copy of a layer with the magnitudes of its parameters and buffers."""
     twin = copy.deepcopy(module)
     with torch.no_grad():
-        return twin._apply(torch.abs)
+        for tensor in itertools.chain(twin.parameters(), twin.buffers()):
+            tensor.abs_()
+    return twin

@@ -14,14 +14,12 @@ from torch import Tensor
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
-from parity.arrays import Arrays, is_param, join, params_tree, split, torch_arrays
+from parity.arrays import Arrays, is_param, join, params_tree, split, to_numpy, to_tensor, torch_arrays
 from parity.convert.layouts import OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.wrappers import open_safetensors, unwrap, wrap
-from parity.tensors import to_numpy, to_tensor
 from recipe.architectures import ModelDescription
-from recipe.system import integrity
-from recipe.system import matching as bijection
+from recipe.system import integrity, matching
 from recipe.system.errors import UserError
 from recipe.system.files import atomic_path
 from recipe.training.checkpoints import described, progressed
@@ -63,7 +61,8 @@ def read(path: Path, layout: str | None = None, weights: str | None = None) -> C
       weights: which wrapper to take in a file that has several, such as "state_dict_ema".
 
     Raises:
-      UserError: if it is damaged, unknown, ambiguous, or not a bijection onto its network's tensors.
+      UserError: if it is damaged, of an unknown kind or could be of several layouts, or if its tensors do not
+        match its network's by name and shape.
     """
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: there is no such file or folder")
@@ -226,7 +225,7 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoi
     if checkpoint.momentum:
         params = {name: shape for name, shape in wanted_shapes(description).items() if is_param(name)}
         shapes = {name: array.shape for name, array in checkpoint.momentum.items()}
-        bijection.check(shapes, params, "the momentum does not fit the network")
+        matching.check(shapes, params, "the momentum does not fit the network")
     if "progress" in checkpoint.record:
         progressed(checkpoint.record, path)
     return checkpoint

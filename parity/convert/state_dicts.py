@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parity.convert.layouts import OURS, Layout, Shapes, describe, named, recognise
 from recipe.architectures import ModelDescription
-from recipe.system import matching as bijection
+from recipe.system import matching
 from recipe.system.errors import UserError
 from torch_ref.model import ResNet
 from torch_ref.train_state import COUNTER
@@ -22,22 +22,22 @@ def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
 
 
 def check_names(shapes: Shapes, description: ModelDescription, layout: Layout = OURS) -> dict[str, str]:
-    """Check that named shapes are a bijection onto a network's state dict, in a layout's names.
+    """Match shapes by name with those of a network's state dict, in a layout's names.
 
-    Batch counters are all there or none.
+    A state dict may lack batch counters, but all of them.
 
     Returns:
-      this project's name of each.
+      this project's name of each tensor, by its name in the layout.
 
     Raises:
-      UserError: naming every difference.
+      UserError: if tensors are missing, left over or of another shape; names all of them.
     """
     wanted = wanted_shapes(description)
     if not any(name.endswith(COUNTER) for name in shapes):
         wanted = {name: shape for name, shape in wanted.items() if not name.endswith(COUNTER)}
     theirs = {layout.theirs(name): name for name in wanted}
     what = f"not a {description.arch} in the layout {layout.name}"
-    bijection.check(shapes, {name: wanted[ours] for name, ours in theirs.items()}, what)
+    matching.check(shapes, {name: wanted[ours] for name, ours in theirs.items()}, what)
     return theirs
 
 

@@ -1,10 +1,11 @@
-"""Files that are written completely or not at all."""
+"""Files and folders that are written completely or not at all, and where programs keep them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,23 +16,24 @@ from recipe.system.errors import UserError
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+    """Yield a temporary file's path beside `path`; on success flush it to disk and rename it to `path`.
 
-    The temporary name keeps the suffix, since many writers choose a format by it. After an error, or
-    a kill, whatever stood at `path` before is still there, whole.
+    The temporary name keeps the suffix, since many writers choose a format by it. After an error or a
+    kill, the file that was at `path` before is still there, unchanged.
+
+    Raises:
+      OSError: if no file can be made there; an `IsADirectoryError` if `path` is a folder.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    # tempfile makes files that only their owner can read, and the umask can only be read by changing it for
+    # all threads. A file that is opened with mode 0o666 gets the umask applied by the system.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -43,19 +45,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a free path for a new folder; on success it is renamed to `path`, replacing what was there.
 
-    After an error, or a kill, the old folder is still whole: at `path`, or in the instant between two
-    renames beside it as `.<name>-….old`.
+    After an error or a kill, the old folder still exists, unchanged: at `path`, or, if the kill came between
+    two renames, beside it as `.<name>-….old`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    old = room.with_name(f"{room.name}.old")
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    new, old = temporary / path.name, temporary.with_name(f"{temporary.name}.old")
     try:
-        yield room / path.name
+        yield new
         if path.exists():
             path.rename(old)
         try:
-            (room / path.name).rename(path)
+            new.rename(path)
         except OSError:
             if old.exists():
                 old.rename(path)
@@ -64,7 +66,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             old.unlink()
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Tensors are matched by name, all of them, or not at all."""
+"""Matching tensors by name and shape: all of them, or none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check(found: Shapes, wanted: Shapes, what: str = "the checkpoint does not fit the network") -> None:
-    """Check that two sets of named shapes are the same.
+    """Match tensors by name: check that `found` has the names and shapes of `wanted`, and no others.
+
+    Args:
+      found: shapes by name.
+      wanted: shapes by name.
+      what: what the error message begins with.
 
     Raises:
-      UserError: in one message, every missing, unexpected and wrong-shaped tensor; a missing one with the
-        nearest name among the unexpected ones as a hint.
+      UserError: if a tensor is missing, unexpected or of another shape. One message names all of them, and
+        for a missing one the unexpected one of the nearest name.
     """
     missing = [name for name in wanted if name not in found]
     unexpected = [name for name in found if name not in wanted]

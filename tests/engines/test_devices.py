@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flax_resnet.checkpoint import read
-from flax_resnet.naming import dotted, leaves
+from flax_resnet.naming import by_dotted_path
 from recipe.training import checkpoints
 from recipe.training.log import read_metrics
 
@@ -49,7 +49,7 @@ def train(
 def state(workdir: Path) -> dict[str, np.ndarray]:
     newest = checkpoints.newest(workdir / checkpoints.FOLDER / checkpoints.LATEST, "")
     assert newest is not None
-    return {dotted(path): leaf for path, leaf in leaves(read(newest)[1])}
+    return by_dotted_path(read(newest)[1])
 
 
 def assert_same_path(one: Path, other: Path) -> None:

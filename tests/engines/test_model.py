@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from flax.traverse_util import flatten_dict
 
 from flax_resnet.model import ResNet as FlaxResNet
-from flax_resnet.naming import leaves, to_torch_layout, torch_key, torch_shape
+from flax_resnet.naming import to_torch_layout, torch_key, torch_shape
 from flax_resnet.nn.batch_norm import BatchNorm
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, fit, initial_batch_stats, initial_params
@@ -59,7 +60,7 @@ PUBLISHED = {
 def test_parameter_counts_are_the_published_ones(arch: str, stem: str, classes: int):
     network = description(arch, stem, 0, classes)
     _, params, _ = abstract_model(network, "f32")
-    assert sum(leaf.size for _, leaf in leaves(params)) == PUBLISHED[arch, stem, classes]
+    assert sum(leaf.size for leaf in flatten_dict(params).values()) == PUBLISHED[arch, stem, classes]
     with torch.device("meta"):
         model = TorchResNet(network)
     assert sum(param.numel() for param in model.parameters()) == PUBLISHED[arch, stem, classes]
@@ -73,7 +74,7 @@ def test_both_engines_have_the_same_names_and_shapes(arch: str, stem: str):
     ours = {
         torch_key(path): torch_shape(leaf.shape)
         for tree in (params, batch_stats)
-        for path, leaf in leaves(tree)
+        for path, leaf in flatten_dict(tree).items()
     }
     with torch.device("meta"):
         theirs = {name: tuple(tensor.shape) for name, tensor in TorchResNet(network).state_dict().items()}
@@ -82,8 +83,8 @@ def test_both_engines_have_the_same_names_and_shapes(arch: str, stem: str):
 
 def test_resnet18_has_62_parameters_and_40_statistics():
     _, params, batch_stats = abstract_model(description("resnet18", width=64), "f32")
-    assert len(list(leaves(params))) == 62
-    assert len(list(leaves(batch_stats))) == 40
+    assert len(flatten_dict(params)) == 62
+    assert len(flatten_dict(batch_stats)) == 40
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet20"])
@@ -126,7 +127,9 @@ def flax_gradients(network: ModelDescription, batch: dict[str, np.ndarray]) -> t
     )
 
     def named(tree: Any) -> dict[str, np.ndarray]:
-        return {torch_key(path): to_torch_layout(np.asarray(leaf)) for path, leaf in leaves(tree)}
+        return {
+            torch_key(path): to_torch_layout(np.asarray(leaf)) for path, leaf in flatten_dict(tree).items()
+        }
 
     return named(batch_stats), named(new), named(grads)
 
@@ -225,7 +228,7 @@ def test_batch_norm_refuses_one_value_per_channel():
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
     graphdef, params, batch_stats = abstract_model(description(), "bf16", "xla")
-    assert {leaf.dtype for tree in (params, batch_stats) for _, leaf in leaves(tree)} == {
+    assert {leaf.dtype for tree in (params, batch_stats) for leaf in flatten_dict(tree).values()} == {
         jnp.dtype("float32")
     }
     variables = initial_params(0, params), initial_batch_stats(batch_stats)

@@ -13,12 +13,13 @@ import jax
 import numpy as np
 import pytest
 import torch
+from flax.traverse_util import flatten_dict
 
 import flax_resnet
 import flax_resnet.checkpoint
 import torch_ref
 import torch_ref.checkpoint
-from flax_resnet.naming import leaves, to_torch_layout, torch_key
+from flax_resnet.naming import by_dotted_path, to_torch_layout, torch_key
 from recipe.data import Dataset
 from recipe.plan import make_plan
 from recipe.system.errors import UserError
@@ -48,7 +49,7 @@ def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
     assert newest is not None
     record, saved = form.read(newest)
     progress = {"progress": np.array([record["progress"]["step"], *record["progress"]["sums"].values()])}
-    return progress | {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves(saved)}
+    return progress | {name: np.asarray(leaf) for name, leaf in by_dotted_path(saved).items()}
 
 
 def interrupt_after(run: TrainingLoop, step: int) -> None:
@@ -327,7 +328,7 @@ def test_both_engines_walk_the_same_path_in_float64(
     state: Any = ours._trainer
     saved = theirs._trainer.model.state_dict()  # type: ignore[attr-defined]
     for tree in (state.state.params, state.state.batch_stats):
-        for path, leaf in leaves(tree):
+        for path, leaf in flatten_dict(tree).items():
             reference = saved[torch_key(path)].numpy()
             error = np.abs(to_torch_layout(np.asarray(leaf)) - reference).max() / np.abs(reference).max()
             assert error < 1e-9, (path, error)
@@ -402,7 +403,8 @@ def test_damaged_checkpoints_are_refused_in_one_line(
         else:
             assert again_record == record
             assert all(
-                np.array_equal(a, b) for (_, a), (_, b) in zip(leaves(whole), leaves(again), strict=True)
+                np.array_equal(a, b)
+                for a, b in zip(flatten_dict(whole).values(), flatten_dict(again).values(), strict=True)
             )
         file.write_bytes(content)
     assert len(messages) >= (1 if saved.is_file() else 3)  # JAX: metadata, arrays, record

@@ -16,12 +16,13 @@ import jaxlib
 import numpy as np
 import optax
 from flax import nnx
+from flax.traverse_util import flatten_dict
 
 from flax_resnet.augment import make_batch
 from flax_resnet.cpu_kernels import choose
 from flax_resnet.devices import DataMesh
 from flax_resnet.model import Layers, ReLU
-from flax_resnet.naming import leaves, to_torch_layout, torch_key
+from flax_resnet.naming import to_torch_layout, torch_key
 from flax_resnet.nn import activations
 from flax_resnet.optimizer import make_optimizer
 from flax_resnet.predict import device_table
@@ -255,7 +256,10 @@ def decayed_gradients(state: TrainState, steps: int, momentum: float) -> Arrays:
     """
     factor = sum(momentum**step for step in range(steps))
     trace = optax.tree_utils.tree_get(state.opt_state, "trace")
-    return {torch_key(path): to_torch_layout(np.asarray(leaf)) / factor for path, leaf in leaves(trace)}
+    return {
+        torch_key(path): to_torch_layout(np.asarray(leaf)) / factor
+        for path, leaf in flatten_dict(trace).items()
+    }
 
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]

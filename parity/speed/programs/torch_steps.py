@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from parity.speed.jobs import COPY, Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
-from parity.tensors import to_numpy
 from recipe.training.loop import TrainingLoop
 from torch_ref.augment import make_batch
 from torch_ref.optimizer import make_optimizer, make_schedule
@@ -158,7 +157,7 @@ class Eval(Network):
 
     def first(self) -> Arrays:
         """See Program."""
-        return {"logits": to_numpy(self.eval_step(self.images, self.table))}
+        return {"logits": self.eval_step(self.images, self.table).numpy(force=True)}
 
     def run(self, steps: int) -> None:
         """Do steps and wait for them."""
@@ -282,7 +281,8 @@ class Gemm(TorchProgram):
 def decayed_gradients(model: nn.Module, optimizer: torch.optim.SGD) -> Arrays:
     """After one step the momentum is the gradient with weight decay."""
     return {
-        name: to_numpy(optimizer.state[param]["momentum_buffer"]) for name, param in model.named_parameters()
+        name: optimizer.state[param]["momentum_buffer"].numpy(force=True).copy()
+        for name, param in model.named_parameters()
     }
 
 

@@ -6,10 +6,11 @@ import functools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 import flax_resnet
 import torch_ref
-from flax_resnet.naming import leaves, torch_key, torch_shape
+from flax_resnet.naming import torch_key, torch_shape
 from flax_resnet.train_state import abstract_model
 from parity.arrays import join, split
 from parity.convert.state_dicts import wanted_shapes
@@ -25,7 +26,7 @@ def check(case: Case) -> Iterator[Check]:
     ours = {
         torch_key(path): torch_shape(leaf.shape)
         for tree in (params, batch_stats)
-        for path, leaf in leaves(tree)
+        for path, leaf in flatten_dict(tree).items()
     }
     theirs = {k: v for k, v in wanted_shapes(case.description).items() if not k.endswith(COUNTER)}
     yield _compare("names and shapes of all tensors", ours, theirs)

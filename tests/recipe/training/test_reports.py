@@ -1,4 +1,4 @@
-"""Metrics, files, logs and messages."""
+"""Metrics, logs and messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipe.system import files
 from recipe.system.errors import UserError, choice
 from recipe.training.log import RunLog, read_metrics
 from recipe.training.metrics import evaluate
@@ -24,21 +23,6 @@ def test_evaluation_against_the_definition():
     assert math.isclose(evaluation.loss, (first + 2e4 + math.log(3)) / 3, rel_tol=1e-12)
     assert (evaluation.correct, evaluation.count) == (1, 3)
     np.testing.assert_allclose(evaluation.probabilities.sum(axis=1), 1)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
-    path = tmp_path / "file.txt"
-    files.write_text(path, "old")
-
-    def fail_halfway() -> None:
-        with files.atomic_path(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_log_drops_what_an_interrupted_run_had_not_saved(tmp_path: Path):

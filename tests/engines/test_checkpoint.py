@@ -1,0 +1,115 @@
+"""Writers of checkpoints: what fails, what is printed, and that nothing is lost at exit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import flax_resnet.checkpoint
+import torch_ref.checkpoint
+from recipe.training.checkpoints import FOLDER
+
+ROOT = Path(__file__).parent.parent.parent
+TENSORS = {"model": {"weight": torch.arange(3.0)}}
+
+
+def steps(workdir: Path, kind: str = "latest") -> list[str]:
+    return sorted(path.name for path in (workdir / FOLDER / kind).iterdir())
+
+
+def test_an_error_of_a_save_is_raised_once_and_later_saves_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(path: Path, content: dict) -> None:
+        raise OSError("no space left on device")
+
+    writer = torch_ref.checkpoint.CheckpointWriter(tmp_path, {})
+    writer.save("latest", 1, TENSORS, {})
+    with monkeypatch.context() as patch:
+        writer.wait()
+        patch.setattr(torch_ref.checkpoint, "save", full)
+        writer.save("latest", 2, TENSORS, {})
+        with pytest.raises(OSError, match="no space left"):
+            writer.wait()
+        writer.wait()
+        writer.save("latest", 3, TENSORS, {})
+        with pytest.raises(OSError, match="no space left"):
+            writer.save("latest", 4, TENSORS, {})
+    assert steps(tmp_path) == ["1.pt"]
+    writer.save("latest", 5, TENSORS, {"step": 5})
+    writer.wait()
+    assert steps(tmp_path) == ["5.pt"]
+    record, tree = torch_ref.checkpoint.read(tmp_path / FOLDER / "latest" / "5.pt")
+    assert record["progress"] == {"step": 5}
+    assert torch.equal(tree["model"]["weight"], TENSORS["model"]["weight"])
+
+
+EXIT = """
+import sys, time
+from pathlib import Path
+import torch
+from torch_ref import checkpoint
+save = checkpoint.save
+checkpoint.save = lambda path, content: (time.sleep(1), save(path, content))
+checkpoint.CheckpointWriter(Path(sys.argv[1]), {}).save("latest", 1, {"model": {"weight": torch.ones(2)}}, {})
+"""
+
+
+def test_a_program_that_ends_waits_for_the_save_under_way(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert steps(tmp_path) == ["1.pt"]
+
+
+def test_orbax_keeps_the_newest_of_each_kind_without_a_warning(tmp_path: Path):
+    tree = {"params": {"conv1": {"kernel": np.ones((3, 3), np.float32)}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for first in (1, 3):  # the second run goes on in the first one's workdir
+            writer = flax_resnet.checkpoint.CheckpointWriter(tmp_path, {})
+            for step in (first, first + 1):
+                writer.save("latest", step, tree, {"step": step})
+            writer.save("best", first, tree, {"step": first})
+            writer.wait()
+            assert steps(tmp_path) == [str(first + 1)]
+            assert steps(tmp_path, "best") == [str(first)]
+    record, saved = flax_resnet.checkpoint.read(tmp_path / FOLDER / "latest" / "4")
+    assert record["progress"] == {"step": 4}
+    np.testing.assert_array_equal(saved["params"]["conv1"]["kernel"], tree["params"]["conv1"]["kernel"])
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+import numpy as np
+from flax_resnet import checkpoint
+from recipe.system.errors import UserError
+path = Path(sys.argv[1])
+draw = np.random.default_rng(0)
+checkpoint.write(path, {}, {"params": {str(i): draw.random((200, 200)) for i in range(60)}})
+for file in path.glob("state/**/d/*"):
+    content = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    content[1000::1000] ^= 255
+    file.write_bytes(content.tobytes())
+for _ in range(20):  # whether a thread is late is chance
+    try:
+        checkpoint.read(path)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_of_many_damaged_arrays_orbax_reports_one(tmp_path: Path):
+    """In a program of its own: under pytest, what threads can't raise is no output but a warning."""
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", DAMAGED, str(tmp_path / "checkpoint")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == done.stdout.count("is not a readable checkpoint") == 20

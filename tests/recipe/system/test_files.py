@@ -1,0 +1,99 @@
+"""Files that are written completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from recipe.system import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    files.write_text(path, "old")
+
+    def fail_halfway() -> None:
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_file_may_be_read_by_whom_the_umask_lets(umask: int, tmp_path: Path):
+    before = os.umask(umask)
+    try:
+        files.write_text(tmp_path / "file.txt", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o666 & ~umask
+
+
+def test_writing_never_touches_the_umask_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is shared by all threads: a file that another one makes meanwhile would get the wrong mode."""
+
+    def refuse(mask: int) -> int:
+        raise AssertionError(f"umask {mask:o}")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    files.write_text(tmp_path / "file.txt", "text")
+    with files.atomic_folder(tmp_path / "folder") as folder:
+        folder.mkdir()
+    assert (tmp_path / "folder").is_dir()
+
+
+def test_the_temporary_name_is_hidden_and_keeps_the_suffix(tmp_path: Path):
+    with files.atomic_path(tmp_path / "deeper" / "picture.png") as temporary:
+        assert temporary.parent == tmp_path / "deeper"
+        assert temporary.name.startswith(".picture-")
+        assert temporary.suffix == ".png"
+
+
+def test_threads_that_write_the_same_file_each_have_their_own_temporary_one(tmp_path: Path):
+    path, texts = tmp_path / "file.txt", [str(i) * 10_000 for i in range(8)]
+    threads = [threading.Thread(target=files.write_text, args=(path, text)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_never_replaces_a_folder(tmp_path: Path):
+    with pytest.raises(IsADirectoryError):
+        files.write_text(tmp_path, "text")
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+
+    def fail_halfway() -> None:
+        with files.atomic_folder(path) as temporary:
+            temporary.mkdir()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert [file.name for file in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_folder_replaces_the_old_one(tmp_path: Path):
+    path = tmp_path / "folder"
+    for name in ("old", "new"):
+        with files.atomic_folder(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
