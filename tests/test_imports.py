@@ -49,12 +49,13 @@ ARROWS = {
         "arrays": set(),
         "engines": {"arrays"},
         "budgets": {"arrays", "engines"},
-        "convert": {"arrays", "engines", "budgets"},
-        "verify": {"arrays", "engines", "budgets", "convert"},
-        "mutants": set(),  # it runs verify as a program
+        "convert": {"flags", "arrays", "engines", "budgets"},
+        "verify": {"flags", "arrays", "engines", "budgets", "convert"},
+        "mutants": {"flags", "verify"},  # of verify only where the project lies: it runs it as a program
         "speed": {"arrays", "engines", "budgets"},
+        "flags": set(),
         "__init__": {"convert"},
-        "__main__": {"convert", "verify", "mutants", "speed"},
+        "__main__": {"flags", "convert", "verify", "mutants", "speed"},
     },
     "recipe": {
         "system": set(),

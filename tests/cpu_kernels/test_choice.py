@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from flax import nnx
 
 from flax_resnet import cpu_kernels
 from flax_resnet.cpu_kernels import build
+from flax_resnet.model import ReLU
+from flax_resnet.nn import activations
+from flax_resnet.nn.batch_norm import BatchNorm
 from flax_resnet.predict import runtime
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, initial_batch_stats, initial_params
@@ -109,16 +113,85 @@ def test_a_compiler_that_fails_is_told_and_leaves_nothing(monkeypatch: pytest.Mo
     assert list(folder.iterdir()) == before
 
 
-def test_modules_that_follow_no_plan_still_see_the_array():
-    """Batch norm's result is an array to whatever isn't a sum or a ReLU."""
-    model = nnx.merge(*_with_state("resnet20")).layer1[0]
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 2)), jnp.float32)
-    waiting = model.bn1(x)
-    assert waiting.shape == x.shape
-    np.testing.assert_allclose(jnp.asarray(waiting).mean((0, 1, 2)), 0, atol=1e-6)
-    np.testing.assert_allclose(jnp.asarray(waiting + x), jnp.asarray(waiting) + x, atol=1e-6)
+def norm(native: bool) -> BatchNorm:
+    """A batch norm whose scale, bias and statistics are not the initial ones."""
+    layer = BatchNorm(3, cpu_kernels=native)
+    rng = np.random.default_rng(0)
+    layer.scale[...], layer.bias[...], layer.mean[...] = (
+        jnp.asarray(rng.normal(size=3), jnp.float32) for _ in range(3)
+    )
+    layer.var[...] = jnp.asarray(rng.uniform(0.5, 2, 3), jnp.float32)
+    return layer
 
 
-def _with_state(arch: str) -> Any:
-    graphdef, params, stats = abstract_model(describe(arch), "f32")
-    return graphdef, initial_params(0, params), initial_batch_stats(stats)
+def normals(seed: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(1, 2, (4, 5, 5, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize("relu", [None, ReLU(), activations.relu])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_norm_with_sum_and_relu_is_their_composition(
+    training: bool, with_residual: bool, relu: Callable[[jax.Array], jax.Array] | None
+):
+    """Values, gradients of everything, and statistics, by native code and by XLA's."""
+    dy = normals(2)
+    given = (normals(0), normals(1) if with_residual else None)
+
+    def run(native: bool, composed: bool) -> list[Any]:
+        layer = norm(native)
+        layer.train() if training else layer.eval()
+        graphdef, *states = nnx.split(layer, nnx.Param, ...)
+        params, statistics = map(nnx.to_pure_dict, states)
+
+        def forward(params: Any, x: jax.Array, residual: jax.Array | None) -> Any:
+            layer = nnx.merge(graphdef, params, statistics)
+            if composed:
+                y = layer(x)
+                y = y if residual is None else y + residual
+                y = y if relu is None else relu(y)
+            else:
+                y = layer(x, residual=residual, relu=relu)
+            return y, nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))
+
+        y, pull, moved = jax.vjp(forward, params, *given, has_aux=True)
+        return jax.tree.leaves((y, moved, pull(dy)))
+
+    wanted = run(native=False, composed=True)
+    for native, composed, tolerance in ((False, False, 0), (True, True, 1e-5), (True, False, 1e-5)):
+        found = run(native, composed)
+        assert len(found) == len(wanted) == 6 + with_residual
+        for a, b in zip(found, wanted, strict=True):
+            assert isinstance(a, jax.Array)
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_batch_norm_moves_its_statistics_once_by_being_called(native: bool):
+    """Whether or not its result is used, and however often."""
+    x = normals(0)
+    for then in ({}, {"relu": ReLU()}, {"residual": x}, {"residual": x, "relu": activations.relu}):
+        layer = norm(native)
+        mean, var = layer.mean[...], layer.var[...]
+        y = layer(x, **then)
+        n = x.size // 3
+        for _ in range(2):
+            np.testing.assert_allclose(layer.mean[...], 0.9 * mean + 0.1 * x.mean((0, 1, 2)), rtol=1e-5)
+            unbiased = x.var((0, 1, 2)) * n / (n - 1)
+            np.testing.assert_allclose(layer.var[...], 0.9 * var + 0.1 * unbiased, rtol=1e-5)
+            assert (y + y).shape == x.shape
+
+
+def test_native_code_does_sum_and_relu_in_the_same_pass():
+    """Nothing of theirs is left to XLA; a sum without a ReLU is."""
+    graphdef, state = nnx.split(norm(native=True))
+    state = nnx.to_pure_dict(state)
+
+    def program(**then: Any) -> str:
+        return str(jax.make_jaxpr(lambda x: nnx.merge(graphdef, state)(x, **then))(normals(0)))
+
+    joined = program(residual=normals(1), relu=activations.relu)
+    assert joined.count("ffi_call[") == 1
+    assert "max" not in joined
+    assert "4,5,5,3] = add" not in joined
+    assert "4,5,5,3] = add" in program(residual=normals(1))

@@ -72,20 +72,3 @@ def test_a_batch_norm_is_seen_without_what_is_joined_to_it(native: bool):
     end, last = found["layer1.0"], found["layer1.0.bn2"]
     assert last.output.min() < 0
     np.testing.assert_allclose(end.output, np.maximum(last.output + end.input, 0), atol=1e-5)
-
-
-@pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("joined", [{}, {"relu"}, {"residual"}, {"residual", "relu"}])
-def test_a_joined_batch_norm_is_the_composition(native: bool, training: bool, joined: set[str]):
-    x, residual = images(), images()[::-1]
-    norms = [BatchNorm(3, cpu_kernels=k) for k in (native, False)]
-    for norm in norms:
-        norm.train() if training else norm.eval()
-    given: dict[str, Any] = {"residual": residual} if "residual" in joined else {}
-    given |= {"relu": lambda y: jnp.maximum(y, 0)} if "relu" in joined else {}
-    expected = norms[1](x) + (residual if "residual" in joined else 0)
-    expected = jnp.maximum(expected, 0) if "relu" in joined else expected
-    np.testing.assert_allclose(norms[0](x, **given), expected, atol=1e-5)
-    np.testing.assert_allclose(norms[0].mean[...], norms[1].mean[...], atol=1e-6)  # updated once
-    np.testing.assert_allclose(norms[0].var[...], norms[1].var[...], atol=1e-6)
