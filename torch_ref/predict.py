@@ -21,8 +21,8 @@ from torch_ref.train_state import DTYPES, fit, make_model
 
 def set_up() -> torch.device:
     """Switch TF32 off, so that float32 means float32, and return the device to compute on."""
-    # Not by PyTorch's newer fp32_precision: once it is set for cuDNN, reading cudnn.allow_tf32 is an error, and
-    # PyTorch 2.14 itself reads that, in torch.backends.cudnn.flags() and when it compiles convolutions.
+    # Not by PyTorch's newer fp32_precision: once that is set for cuDNN, reading cudnn.allow_tf32 is an error,
+    # and PyTorch 2.14 itself reads it, in torch.backends.cudnn.flags() and when it compiles convolutions.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
