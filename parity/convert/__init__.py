@@ -1,1 +1,1 @@
-"""Checkpoints: what they are, and their way from one framework to the other."""
+"""Checkpoints: recognised, read, converted from one framework to the other, and proven equal."""

@@ -1,4 +1,4 @@
-"""Conversion without files."""
+"""Conversion in memory, without files."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ def to_flax(state_dict: Mapping[str, Tensor], layout: str | None = None) -> Tree
 
     Args:
       state_dict: tensors by name, unwrapped: convolutions (out, in, kh, kw), linear weights (out, in).
-        Their values are moved as they are, NaN included.
-      layout: the name of its layout (see `parity.convert.layouts`), or None to recognise it.
+        Values are copied as they are, NaN included.
+      layout: the name of its layout (see `parity.convert.layouts`), or None to find it out.
 
     Returns:
       {"params", "batch_stats"} and, if the state dict has batch counters, "num_batches_tracked": nested
       dicts of NumPy arrays, keyed by strings as in this project's JAX checkpoints. Convolution kernels are
-      (kh, kw, in, out), linear kernels (in, out); every array keeps its dtype and its bytes' values.
+      (kh, kw, in, out), linear kernels (in, out); every array keeps its dtype and its values, bit for bit.
       `flax_resnet.train_state.fit` puts them into a model's tree.
 
     Raises:
-      UserError: if names and shapes are not a bijection onto a network of this family (all differences are
-        named), if they fit several layouts that compute different functions, or if a dtype has no NumPy
-        counterpart.
+      UserError: if names and shapes do not match those of a network of this family (names all differences),
+        if they fit several layouts that compute different functions, or if NumPy lacks a dtype.
     """
     _, _, tensors = from_state_dict(state_dict, layout)
     return split({name: to_numpy(tensor) for name, tensor in tensors.items()})
@@ -41,13 +40,14 @@ def to_torch(tree: Mapping[str, Any], layout: str = "ours") -> dict[str, Tensor]
     Args:
       tree: {"params", "batch_stats"} and optionally "num_batches_tracked", nested dicts of NumPy or JAX
         arrays in Flax's shapes, keyed by strings or, where a model has a list, by integers.
-      layout: whose names the state dict gets.
+      layout: the name of the layout whose names the state dict gets.
 
     Returns:
       CPU tensors by name, in PyTorch's shapes and the arrays' dtypes, sharing no memory with the arrays.
 
     Raises:
-      UserError: if the arrays are not a bijection onto a network that the layout has; names all differences.
+      UserError: if names and shapes do not match those of a network that the layout has; names all
+        differences.
     """
     target = named(layout)
     arrays = join(tree)

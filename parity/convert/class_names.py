@@ -1,4 +1,4 @@
-"""The classes that a checkpoint of another project predicts, which its file does not name."""
+"""Class names for checkpoints of other projects, whose files hold none."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ DATASETS = {10: ("cifar10", CIFAR10), 100: ("cifar100", CIFAR100), 1000: ("image
 
 
 def guess(classes: int) -> tuple[str, tuple[str, ...]]:
-    """(dataset, class names) by the number of classes; numbers as names where that tells nothing."""
+    """(dataset, class names) by the number of classes; for other numbers ("unknown", ("0", "1", …))."""
     return DATASETS.get(classes, ("unknown", tuple(map(str, range(classes)))))

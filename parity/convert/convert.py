@@ -1,4 +1,4 @@
-"""`python -m parity convert`: read, write to a temporary place, prove, rename."""
+"""`python -m parity convert`: read, write under a temporary name, read back, prove, rename."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
+from flax_resnet.runtime import float64
 from parity.budgets import reference as budget
 from parity.convert.files import SUFFIXES, Checkpoint, read, write
 from parity.convert.layouts import OURS, Layout, named
@@ -31,18 +31,18 @@ PRECISIONS = {"f64": "float64", "f32": "float32"}
 
 
 class Target(NamedTuple):
-    """What to write."""
+    """In what form, and with whose names, to write."""
 
     form: str  # one of FORMS
     layout: Layout
 
 
 class Proof(NamedTuple):
-    """The largest differences between the logits of both frameworks, and what is allowed."""
+    """The largest differences between both frameworks' logits, and the allowed ones."""
 
     differences: dict[str, float]  # by precision
     allowed: dict[str, float]
-    largest: float  # logit
+    largest: float  # of all logits, in magnitude
 
     @property
     def passed(self) -> bool:
@@ -61,21 +61,21 @@ def convert(
     force: bool = False,
     check: bool = True,
 ) -> None:
-    """Convert one checkpoint, and say what moved and how it was proven.
+    """Convert one checkpoint; print what it is, what could not be converted, and the proof.
 
     Args:
       source: a checkpoint in any form.
       destination: a free path, unless `force`.
-      layout: the source's layout; None recognises it.
-      to: "FORM" or "FORM:LAYOUT"; None takes the form from the destination's suffix (without one it is
-        "jax", unless the source is), with this project's names.
-      weights: the wrapper to take in a file that has several.
-      changes: fields of the model description to set instead of the layout's usual ones.
+      layout: the source's layout; None means to find it out.
+      to: "FORM" or "FORM:LAYOUT"; by default the form is the one of the destination's suffix, "jax" where it
+        has none, and names are this project's.
+      weights: the wrapper to take the weights from, in a file that has several.
+      changes: fields of the model description that differ from the layout's usual ones.
       force: whether an existing checkpoint may be replaced.
-      check: whether to run both networks.
+      check: whether to prove it by running both networks.
 
     Raises:
-      UserError: for wrong input, or if the proof fails; the destination is as it was before.
+      UserError: for wrong input, if it can't be written, or if the proof fails; the destination is unchanged.
     """
     checkpoint = described_anew(read(source, layout, weights), changes or {})
     target = find_target(to, destination, checkpoint)
@@ -100,7 +100,7 @@ def convert(
 def convert_run(source: Path, destination: Path, **options: Any) -> None:
     """Convert a workdir's latest and best checkpoint, so that the other engine can go on in `destination`.
 
-    `destination` may be the same workdir, else a new one. The run's config and metrics go along.
+    `destination` may be the same workdir, or a new one, to which the run's config and metrics are copied.
     """
     if destination.suffix in SUFFIXES:
         raise UserError(f"{source} is a workdir: DST must be one as well, not a {destination.suffix} file")
@@ -127,7 +127,7 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
 
 
 def described_anew(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
-    """Set fields of the description that a foreign file does not tell."""
+    """The checkpoint with other fields in its model description, which other projects' files do not hold."""
     if not changes:
         return checkpoint
     model = {**checkpoint.record["model"], **changes}
@@ -141,7 +141,7 @@ def described_anew(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkp
 
 
 def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Target:
-    """Form and layout to write, from `to`, the destination's suffix, or the source's form."""
+    """The form and layout to write, by `to`, or else by the destination's suffix."""
     by_suffix = SUFFIXES.get(destination.suffix)
     if to:
         form, _, layout = to.partition(":")
@@ -158,7 +158,7 @@ def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Ta
 
 
 def check_destination(path: Path, form: str, force: bool) -> None:
-    """Raise a `UserError` if something is in the way that may not be replaced."""
+    """Raise a `UserError` if something exists at `path` that may not be replaced."""
     if not path.exists():
         return
     if path.is_dir() != (form == "jax"):
@@ -170,7 +170,7 @@ def check_destination(path: Path, form: str, force: bool) -> None:
 
 
 def compare(ours: Checkpoint, theirs: Checkpoint) -> None:
-    """Check that what was read back has the bytes that were to be written."""
+    """Check that a checkpoint read back has the names, dtypes and bytes of the one that was written."""
     for group in ("model", "momentum"):
         a, b = getattr(ours, group), getattr(theirs, group)
         if b is None:  # this form holds no momentum
@@ -179,32 +179,32 @@ def compare(ours: Checkpoint, theirs: Checkpoint) -> None:
             a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() for name in a
         )
         if not same:
-            raise UserError("what was read back is not what was written: nothing was kept")
+            raise UserError("what was read back is not what was written: the copy was deleted")
 
 
 def prove(source: Checkpoint, written: Checkpoint) -> Proof:
-    """Run the Flax and the PyTorch network on random images, each from the file of its own framework."""
-    jax.config.update("jax_enable_x64", True)
+    """Compare the Flax and the PyTorch network on random images, each read from its own framework's file."""
     description = source.description
     in_flax, in_torch = (written, source) if written.form == "jax" else (source, written)
-    ours = {p: FlaxNetwork(description, in_flax.model, p) for p in PRECISIONS}
     theirs = {p: TorchNetwork(description, in_torch.model, p) for p in PRECISIONS}
     rng = np.random.default_rng(0)
     size = description.image_size
     pixels = rng.integers(0, 256, (PROOF_IMAGES, size, size, 3))
     images = standardisation_table(description.mean, description.std)[pixels, np.arange(3)]
 
-    logits = {p: side.logits(images) for p, side in theirs.items()}
+    with float64(True):
+        found = {p: FlaxNetwork(description, in_flax.model, p).logits(images) for p in PRECISIONS}
+    logits = {p: engine.logits(images) for p, engine in theirs.items()}
     errors = budget.reference_errors(lambda x, p: {"logits": theirs[p].logits(x)}, images, "f32")
     return Proof(
-        differences={p: budget.distance(side.logits(images), logits[p], p) for p, side in ours.items()},
+        differences={p: budget.distance(found[p], logits[p], p) for p in PRECISIONS},
         allowed={p: budget.scaled(errors, p)["logits"] for p in PRECISIONS},
         largest=float(np.abs(logits["f64"]).max()),
     )
 
 
 def report(proof: Proof) -> None:
-    """Print a proof; a `UserError` if it fails."""
+    """Print a proof; raise a `UserError` if it fails."""
     numbers = ", ".join(
         f"{proof.differences[p]:.2g} in {name} (allowed {proof.allowed[p]:.2g})"
         for p, name in PRECISIONS.items()
@@ -214,7 +214,7 @@ def report(proof: Proof) -> None:
         f"difference: {numbers}"
     )
     if not proof.passed:
-        raise UserError(f"the two networks disagree. {line}. Nothing was kept")
+        raise UserError(f"the two networks disagree. {line}. The copy was deleted")
     print(line)
 
 

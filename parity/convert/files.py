@@ -1,4 +1,4 @@
-"""Any checkpoint, whatever its form, as names and arrays; and back."""
+"""Reading checkpoints of any form as named arrays, and writing them."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "sa
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A network's tensors and all that is known about them."""
+    """A network's tensors, and what its file says about them."""
 
-    record: dict[str, Any]  # see recipe.training.checkpoints; "source" is what a foreign file's wrapping was
+    record: dict[str, Any]  # see recipe.training.checkpoints; "source": how another project's file was built
     model: Arrays  # this project's PyTorch state dict: parameters, statistics, and counters if any
     momentum: Arrays | None  # by parameter; None where there is no run, {} before PyTorch's first step
     form: str  # jax | torch | safetensors
     layout: Layout
-    lost: tuple[str, ...] = ()  # what the file holds beyond this
-    sealed: bool = True  # whether it carries a SHA-256 per tensor
+    lost: tuple[str, ...] = ()  # names of what else the file holds
+    sealed: bool = True  # whether the file holds the SHA-256 of each tensor
 
     @property
     def description(self) -> ModelDescription:
@@ -57,8 +57,8 @@ def read(path: Path, layout: str | None = None, weights: str | None = None) -> C
 
     Args:
       path: an orbax folder, a PyTorch file or a safetensors file.
-      layout: a name in `parity.convert.layouts`, or None to recognise it.
-      weights: which wrapper to take in a file that has several, such as "state_dict_ema".
+      layout: a name in `parity.convert.layouts`, or None to find it out.
+      weights: the wrapper to take the weights from, in a file that has several, such as "state_dict_ema".
 
     Raises:
       UserError: if it is damaged, of an unknown kind or could be of several layouts, or if its tensors do not
@@ -117,7 +117,7 @@ def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list
 
 
 def check_values(checkpoint: Checkpoint) -> None:
-    """Check that tensors are of a float dtype, finite, and that variances are not negative; counters int64.
+    """Check that tensors are floats and finite, variances not negative, and counters int64 and not negative.
 
     Raises:
       UserError: naming every tensor that is not.
@@ -140,7 +140,7 @@ def check_values(checkpoint: Checkpoint) -> None:
 
 
 def in_order(checkpoint: Checkpoint) -> Arrays:
-    """The checkpoint's state dict in the order in which PyTorch has it."""
+    """The checkpoint's state dict, in the order of PyTorch's own."""
     return {n: checkpoint.model[n] for n in wanted_shapes(checkpoint.description) if n in checkpoint.model}
 
 
@@ -152,7 +152,7 @@ def _from_jax(path: Path, layout: str | None) -> Checkpoint:
     if "progress" in record:
         step, _ = progressed(record, path)
         momentum = momentum or {}
-        if COUNTER not in tree:  # JAX keeps none: they are the step
+        if COUNTER not in tree:  # JAX counts no batches: each is a step
             model |= {
                 n: np.asarray(step, np.int64) for n in wanted_shapes(description) if n.endswith(COUNTER)
             }
@@ -161,7 +161,7 @@ def _from_jax(path: Path, layout: str | None) -> Checkpoint:
 
 def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
     tree = split(checkpoint.model)
-    if checkpoint.step is not None:  # a run's tree without counters means that they are the step
+    if checkpoint.step is not None:  # reading a run without counters sets them to the step
         counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
         if not counters:
             tree[COUNTER] = {}
@@ -211,13 +211,14 @@ def _foreign(
     source: dict[str, Any],
     lost: tuple[str, ...] = (),
 ) -> Checkpoint:
+    """A checkpoint of another project."""
     record = {"model": json.loads(description.to_json()), "source": source}
     model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
     return Checkpoint(record, model, None, source["form"], layout, lost, sealed=False)
 
 
 def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoint:
-    """Check the names of a checkpoint of this project."""
+    """Check names, shapes and progress of a checkpoint of this project, and return it."""
     if layout and named(layout) is not OURS:
         raise UserError(f"{path} is a checkpoint of this project, not one in the layout {layout}")
     description = described(checkpoint.record, path)

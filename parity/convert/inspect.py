@@ -1,4 +1,4 @@
-"""`python -m parity inspect`: what a file is."""
+"""`python -m parity inspect`: what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def inspect(path: Path, layout: str | None = None, weights: str | None = None) -
     """Describe a checkpoint, or a workdir's best (else latest) one, in lines of "name: value".
 
     Raises:
-      UserError: if it is none, is damaged, or can't be told apart from another layout.
+      UserError: if it is no checkpoint, is damaged, or could be of several layouts.
     """
     path = checkpoints.find(str(path), "")
     rows = {"checkpoint": str(path), **_rows(read(path, layout, weights))}

@@ -1,4 +1,7 @@
-"""The checkpoint layouts in the wild, as tables on top of one rule: other names for the same tensors."""
+"""The names that other projects give to the tensors of the same networks.
+
+They differ from this project's in two places only: the shortcuts and the linear layer.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Layout(NamedTuple):
     image_size: int = 32
 
     def theirs(self, key: str) -> str:
-        """This project's name of a tensor in theirs."""
+        """The layout's name of the tensor that this project calls `key`."""
         key = re.sub(r"(?<=\.)shortcut(?=\.)", self.shortcut, key)
         return re.sub(r"^linear(?=\.)", self.linear, key)
 
@@ -72,10 +75,10 @@ def named(name: str) -> Layout:
 
 
 def recognise(shapes: Shapes) -> list[Layout]:
-    """All layouts that tensors of these names and shapes can be of, `OURS` only if no other.
+    """All layouts that fit these names and shapes; `OURS` only if no other does.
 
     Raises:
-      UserError: if they are no network of this family; says why.
+      UserError: if they are not those of a network of this family; says why.
     """
     _refuse_other_functions(shapes)
     archs = _architectures(shapes)
@@ -99,9 +102,10 @@ def recognise(shapes: Shapes) -> list[Layout]:
 
 
 def describe(shapes: Shapes, layout: Layout) -> ModelDescription:
-    """The network that tensors in a layout's names belong to, as far as names and shapes tell.
+    """The network that tensors with a layout's names belong to.
 
-    Classes, normalisation, image size and dataset are the layout's usual ones.
+    Names and shapes do not say its class names, normalisation, image size and dataset: these are the layout's
+    usual ones.
 
     Raises:
       UserError: if the layout has no such network.
@@ -146,7 +150,7 @@ def check_export(layout: Layout, description: ModelDescription) -> None:
 
 
 def _architectures(shapes: Shapes) -> list[str]:
-    """The names of the architectures with these blocks; raises if there is none."""
+    """The names of the architectures with these blocks; a `UserError` if there is none."""
     stages: dict[int, set[int]] = {}
     for key in shapes:
         if match := re.match(r"layer(\d+)\.(\d+)\.", key):
@@ -169,11 +173,12 @@ def _architectures(shapes: Shapes) -> list[str]:
 
 
 def _shortcut_names(shapes: Shapes) -> set[str]:
+    """What these tensors' names call the shortcuts; one name, or none where they have no tensors."""
     return {match[1] for key in shapes if (match := re.match(r"layer\d+\.\d+\.(shortcut|downsample)\.", key))}
 
 
 def _refuse_other_functions(shapes: Shapes) -> None:
-    """Networks that look like this family's and are none, each with its reason."""
+    """Raise a `UserError`, with the reason, for networks that are named alike but compute something else."""
 
     def dim(key: str, axis: int) -> int | None:
         shape = shapes.get(key, ())

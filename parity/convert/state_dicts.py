@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, tensor by tensor."""
+"""The network that a state dict belongs to, and its tensors under this project's names."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def check_names(shapes: Shapes, description: ModelDescription, layout: Layout = 
 def from_state_dict(
     tensors: Mapping[str, Tensor], layout: str | None
 ) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
-    """Find out what a bare state dict is, and rename it.
+    """Recognise a state dict by its names and shapes, and rename its tensors.
 
     Returns:
-      its layout, its network, and its tensors under this project's names.
+      its layout, the description of its network, and its tensors under this project's names.
 
     Raises:
-      UserError: if it is no network of this family, or could be of several layouts.
+      UserError: if it holds anything but tensors, fits no network of this family, or fits several layouts.
     """
     strange = [f"{k} is a {type(t).__name__}" for k, t in tensors.items() if not isinstance(t, Tensor)]
     if strange:

@@ -1,4 +1,4 @@
-"""Files of other projects: what a state dict is wrapped in, and what its names begin with."""
+"""State dicts in other projects' files: the dicts around them, and the prefixes of their names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, L
 
 
 class Container(NamedTuple):
-    """A state dict, freed of its wrapping."""
+    """A state dict, and what was taken off it."""
 
     tensors: dict[str, Tensor]
     wrapper: str  # one of WRAPPERS, or "" where the file is the state dict itself
-    prefix: str  # what every name began with
-    fields: dict[str, Any]  # what else the file says, as JSON
-    lost: list[str]  # names of what JSON can't hold, such as an optimizer's state
+    prefix: str  # of every name in the file
+    fields: dict[str, Any]  # the file's other entries, those that JSON can hold
+    lost: list[str]  # names of the entries that JSON can't hold, such as an optimizer's state
 
 
 def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -45,7 +45,7 @@ def unwrap(content: Any, weights: str | None = None) -> Container:
 
     Args:
       content: what `torch.load` returned.
-      weights: the wrapper to take where there are several, such as "state_dict_ema".
+      weights: the wrapper to take the weights from, where there are several, such as "state_dict_ema".
 
     Raises:
       UserError: if there is no state dict, or several and none is named.

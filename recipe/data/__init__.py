@@ -17,14 +17,14 @@ NAMES = (*CLASSES, "folder")
 def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
     """Return the dataset called `name`, one of `NAMES`.
 
-    The data folder of the CIFAR datasets is `directory`, or else $TFDS_DATA_DIR, or else
-    ~/tensorflow_datasets. In it are looked for, in this order: a folder prepared by TensorFlow
-    Datasets; the official archive, placed there by hand; and, with `download`, the official archive is
-    downloaded to it. An archive is turned into a prepared folder. 'digits' comes with scikit-learn and
-    needs no folder. 'folder' is one's own pictures in `directory` (recipe/data/folder.py).
+    A CIFAR dataset is looked for in its data folder: `directory`, or else $TFDS_DATA_DIR, or else
+    ~/tensorflow_datasets. It may hold a folder prepared by TensorFlow Datasets or, failing that, the
+    official archive; without both, and with `download`, the archive is downloaded to it. An archive is
+    turned into a prepared folder. 'digits' comes with scikit-learn and needs no folder. 'folder' means your
+    own pictures in `directory` (recipe/data/folder.py).
 
     Raises:
-      DatasetUnavailable: the dataset is nowhere to be found and was not, or could not be, downloaded.
+      DatasetUnavailable: the dataset was not found, and was not or could not be downloaded.
       UserError: the name is unknown, `directory` is not a folder, or what was found is damaged.
     """
     choice("dataset", name, NAMES)
@@ -40,7 +40,7 @@ def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
 
 
 def classes(name: str, directory: str = "") -> int:
-    """How many classes the dataset `name` has. Only 'folder' has to be there for it."""
+    """The number of classes of the dataset `name`; only 'folder' is looked at for it."""
     if name != "folder":
         return CLASSES[name]
     try:

@@ -1,4 +1,4 @@
-"""Decoded arrays, kept so that a dataset is decoded once and not at every start."""
+"""A cache of decoded arrays, so that a dataset is decoded once and not at every start."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ _logger = logging.getLogger(__name__)
 def cached(source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] = ()) -> Arrays:
     """Return `read(source)`, from the cache if `source` (a file or a folder of files) is unchanged.
 
-    `files` are those that `read` reads, where they are not all of the folder's.
+    A cache that fails is no error: an entry that can't be read is made again, and where none can be written,
+    the next start decodes again.
 
-    The cache is never in the way: an entry that cannot be read is made anew, and one that cannot be
-    written is done without.
+    Args:
+      source: what identifies the entry.
+      read: decodes `source`.
+      files: the files whose changes count; by default `source`, or all files in it.
     """
     folder = cache_folder()
     if folder is None:
         return read(source)
     # one file for each source, so that a changed source replaces its old entry
     entry = folder / f"{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:32]}.npz"
-    fingerprint = _fingerprint(source, files)  # before reading: a change meanwhile must not look up to date
+    fingerprint = _fingerprint(source, files)  # before reading, or a change meanwhile would look up to date
     arrays = _load(entry, fingerprint)
     if arrays is None:
         arrays = read(source)

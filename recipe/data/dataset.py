@@ -1,4 +1,4 @@
-"""What a dataset is to the rest of the program."""
+"""A dataset in memory, whatever it was read from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recipe.system.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """What every source of a dataset holds, in the dataset's own order (see `Dataset`)."""
+    """What any source of a dataset is decoded to; see `Dataset` for shapes, dtypes and order."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -24,10 +24,10 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory. The order of the examples is a property of the dataset, not of its source."""
+    """A dataset in memory. Its examples are in the same order from every source."""
 
     name: str  # one of recipe.data.NAMES
-    title: str  # how every output labels it
+    title: str  # its name in logs and pictures
     source: str  # where the arrays came from, in one phrase
     train_images: np.ndarray  # uint8 (N, 32, 32, 3), RGB, C-contiguous
     train_labels: np.ndarray  # int32 (N,), 0 ≤ label < len(class_names)
@@ -47,7 +47,7 @@ class Dataset:
         return digest.hexdigest()
 
     def hold_out(self, count: int) -> Dataset:
-        """`count` training images in the place of the test images: to choose a recipe by.
+        """The dataset with `count` of its training images as test images, to choose a recipe by.
 
         They are spread evenly, so that classes stay balanced where images are sorted by them. Mean and
         standard deviation stay those of all training images.

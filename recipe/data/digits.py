@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: real images that need neither a network nor a file."""
+"""The handwritten digits that come with scikit-learn: real images, without a download."""
 
 from __future__ import annotations
 

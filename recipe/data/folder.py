@@ -1,4 +1,4 @@
-"""One's own pictures: a folder per class, as torchvision's ImageFolder reads them."""
+"""Your own pictures: a folder per class, as torchvision's ImageFolder reads them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LAYOUT = "DIR/train/<class>/*.png and DIR/test/<class>/*.png (or .jpg, …)"
 def load(directory: str) -> Dataset:
     """Return the pictures below `directory`/train/<class>/ and `directory`/test/<class>/, at any depth.
 
-    A picture becomes 32×32 RGB as it does for a prediction: shorter side scaled, centre cropped. Classes are
-    numbered in the order of their names, examples lie in the order of their paths. Mean and standard
-    deviation are those of the training pictures.
+    A picture becomes 32×32 RGB as it does for a prediction: its shorter side scaled, its centre cropped.
+    Classes are numbered in the order of their names, examples are in the order of their paths. Mean and
+    standard deviation are those of the training pictures.
 
     Raises:
       UserError: if a folder is missing or empty, the parts have other classes, or a picture can't be read.
@@ -34,7 +34,7 @@ def load(directory: str) -> Dataset:
     mean, std = statistics(arrays.train_images)
     if max(std) == 0:
         raise UserError(f"the training pictures in {directory} are all of one colour")
-    std = tuple(s or 1.0 for s in std)  # type: ignore[assignment]  # a channel that is always the same is 0
+    std = tuple(s or 1.0 for s in std)  # type: ignore[assignment]  # a channel that never varies has 0
     shown = directory.encode("utf-8", "replace").decode()
     return Dataset(
         name="folder", title=f"the pictures in {shown}", source="a folder per class", mean=mean, std=std,

@@ -1,4 +1,4 @@
-"""Image files of any format and size → the square RGB pictures that a network takes."""
+"""Image files of any format and size, as the square RGB arrays that a network takes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "
 
 
 def find(paths: Sequence[str]) -> list[Path]:
-    """The image files meant by paths: files as given, folders searched at any depth, in sorted order.
+    """The image files that `paths` name: files as they are, folders searched at any depth, in sorted order.
 
-    In folders, hidden files and folders are passed over (macOS leaves "._name.jpg" files that hold no
-    picture), and so are links to folders.
+    In folders, hidden files and folders are skipped (macOS makes "._name.jpg" files that hold no picture),
+    and so are links to folders.
 
     Raises:
       UserError: for a path that does not exist, or a folder without any image.

@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 class DatasetUnavailable(UserError):
-    """The dataset is nowhere to be found and can't be downloaded (a damaged one is a `UserError`)."""
+    """The dataset was not found, and was not or could not be downloaded (a damaged one is a `UserError`)."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

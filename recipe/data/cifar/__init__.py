@@ -1,1 +1,1 @@
-"""CIFAR-10 and CIFAR-100: where they are found, and how their forms are read."""
+"""CIFAR-10 and CIFAR-100: found, downloaded, and read from archives and prepared folders."""

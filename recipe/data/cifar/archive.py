@@ -46,7 +46,7 @@ class Contents:
     names: Mapping[str, tuple[str, ...]]  # of the classes, for each kind of label
 
     def arrays(self) -> Arrays:
-        """The part that the program trains on."""
+        """The images, with the labels that the program trains on."""
         return Arrays(
             train_images=self.train.images,
             train_labels=self.train.labels["label"],

@@ -18,16 +18,16 @@ _STALL_SECONDS = 30.0  # without a byte
 
 
 class DownloadFailed(Exception):
-    """The message is a short reason."""
+    """A download failed. The message is a short reason."""
 
 
 def download_archive(archive: Archive, target: Path) -> None:
-    """Download `archive` to the file `target`, which is there afterwards only if it is whole.
+    """Download `archive` to the file `target`, which is made only if the checksum is right.
 
     Shows a progress bar if standard error is a terminal.
 
     Raises:
-      DownloadFailed: without a network, within about five seconds.
+      DownloadFailed: for whatever reason; where there is no network, within about five seconds.
     """
     import requests
 
@@ -66,7 +66,7 @@ def _save(response: Any, path: Path, archive: Archive) -> None:
 def _connect(url: str) -> Any:
     """Return the `requests.Response` to a GET of `url`, its content still to be read.
 
-    It runs in a thread because a name look-up can hang, and has no time limit of its own.
+    It runs in a thread because a name look-up may take for ever, and takes no time limit.
     """
     import requests
 

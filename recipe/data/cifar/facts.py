@@ -1,4 +1,4 @@
-"""What is known about the two CIFAR datasets before they are there."""
+"""The sizes, statistics and official archives of the two CIFAR datasets."""
 
 from __future__ import annotations
 

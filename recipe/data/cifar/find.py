@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: where they are looked for."""
+"""Where CIFAR-10 and CIFAR-100 are looked for: prepared folder, official archive, download."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _data_folder(directory: str) -> Path:
 
 
 def _find_archive(cifar: Cifar, root: Path) -> tuple[Archive, Path] | None:
-    """The first official archive that someone has placed in the data folder, verified."""
+    """The first official archive in the data folder, its checksum verified; None if there is none."""
     for archive in cifar.archives:
         # The last one is where TensorFlow Datasets expects what has to be downloaded by hand.
         for folder in (root, root / "downloads", root / "downloads" / "manual"):
@@ -91,7 +91,7 @@ def _download(cifar: Cifar, root: Path, *, allowed: bool) -> tuple[Archive, Path
 
 
 def _prepare(cifar: Cifar, archive: Archive, path: Path, root: Path) -> Path | None:
-    """Make the TFDS folder and return it. Without permission or space for it, warn and return None."""
+    """Make the TFDS folder and return it; where it can't be written, warn and return None."""
     try:
         prepare(cifar.name, archive, path, root)
     except OSError as error:

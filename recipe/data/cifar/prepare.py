@@ -19,10 +19,10 @@ from recipe.data.cifar.quiet import quiet
 
 
 def prepare(name: str, archive: Archive, path: Path, directory: Path) -> None:
-    """Make the folder directory/`name`/<version> from the archive at `path`, of which `name` is the dataset.
+    """Make the folder directory/`name`/<version> from the dataset's archive at `path`.
 
-    TensorFlow Datasets does it, and so its other users find what they would have made themselves. It
-    writes to a temporary folder beside the final one, which it renames at the end.
+    TensorFlow Datasets itself makes it, so that its other users find what they would have prepared. It writes
+    to a temporary folder beside the final one, which it renames at the end.
 
     Raises:
       OSError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets without its chatter."""
+"""Keeping what TensorFlow Datasets prints off the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what TensorFlow Datasets logs (through absl) and prints about each of its steps off the screen."""
+    """Drop what TensorFlow Datasets prints, and logs through absl below errors, about its steps."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

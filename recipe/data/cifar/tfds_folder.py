@@ -21,8 +21,8 @@ from recipe.system.errors import UserError
 def find(dataset: Path) -> Path | None:
     """Return the newest version in the folder `dataset` (such as …/cifar10), or None.
 
-    A version without content does not count, nor does what a killed preparation left behind. A version
-    with anything else in it counts even if it is damaged: `read` will say so.
+    A version is passed over if it holds nothing, or only what a killed preparation left. With anything else
+    in it, it counts even if it is damaged: `read` will say so.
     """
     if not dataset.is_dir():
         return None

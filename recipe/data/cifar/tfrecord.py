@@ -1,4 +1,4 @@
-"""A reader of TFRecord files, which only TensorFlow has otherwise.
+"""A reader of TFRecord files, without TensorFlow.
 
 Each record is: its length (uint64), the masked CRC-32C of these 8 bytes (uint32), the data, the masked
 CRC-32C of the data (uint32); all little-endian.
@@ -42,7 +42,7 @@ def crc32c(records: list[bytes]) -> np.ndarray:
     """Return the CRC-32C (Castagnoli) of each record, uint32 (len(records),).
 
     The checksum is a loop over bytes, too slow in Python for one record after another. Here each step
-    takes in one byte of all the records that are long enough, which come first after sorting.
+    adds one byte of every record that is long enough; sorted by length, these come first.
     """
     data = np.frombuffer(b"".join(records), np.uint8)
     lengths = np.array([len(record) for record in records], np.int64)

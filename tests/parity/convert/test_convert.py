@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_conversion_is_proven_and_told(source: Path, tmp_path: Path, capsys: pyt
 
 
 def test_without_check_nothing_is_computed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parity.convert, "prove", lambda *_: pytest.fail("was computed"))
+    monkeypatch.setattr(parity.convert.convert, "prove", lambda *_: pytest.fail("was computed"))
     assert main(["convert", str(source), str(tmp_path / "12"), "--no-check"]) == 0
 
 
@@ -369,3 +371,10 @@ def test_a_published_checkpoint_comes_back_as_it_was(tmp_path: Path):
     for name, tensor in a["state_dict"].items():
         np.testing.assert_array_equal(tensor.numpy(), b["state_dict"][name].numpy())
     shutil.rmtree(tmp_path / "jax")
+
+
+def test_the_proof_computes_in_float64_and_leaves_the_callers_dtypes(source: Path, tmp_path: Path):
+    with jax.enable_x64(False):
+        parity.convert.convert.convert(source, tmp_path / "12")
+        assert jnp.ones(1, float).dtype == jnp.float32
+    assert (tmp_path / "12").is_dir()
