@@ -23,6 +23,7 @@ from parity.speed.verdict import Verdict, check
 from parity.speed.worker import Worker
 from recipe.architectures import ARCHITECTURES
 from recipe.system.errors import UserError, choice
+from recipe.system.processor import processor_flags, processor_name
 
 TRIALS = 2  # before the rounds; they decide how many steps a turn has, and who gets one
 WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides about a processor's peak
@@ -225,18 +226,12 @@ def one_device(environment: dict[str, str]) -> str:
 
 def machine() -> dict[str, str]:
     """The processor and what else decides about speed."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        values = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        wide = [flag for flag in WIDE if flag in values.get("flags", "").split()]
-        model = " ".join(values.get(k, "") for k in ("model name", "cpu family", "model") if k in values)
-        processor = f"{model} ({', '.join(wide)})"
+    flags = processor_flags()
+    wide = f" ({', '.join(flag for flag in WIDE if flag in flags)})" if flags else ""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": processor,
+        "processor": processor_name() + wide,
         "CPUs": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "load before": f"{busy_cpus():.1f}",
     }
