@@ -77,7 +77,8 @@ class Predictor:
         self.runtime = runtime(precision, cpu_kernels)
         self.held_out = held_out
         self._mesh = DataMesh()
-        self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.whole)
+        variables = params, batch_stats
+        self._variables: tuple[Tree, Tree] = jax.device_put(variables, self._mesh.state(variables))
         self._table = jax.device_put(device_table(description, precision), self._mesh.whole)
         self._batch_size = batch_size
         self._eval_step = make_eval_step(abstract_model(description, precision, cpu_kernels)[0])

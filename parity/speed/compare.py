@@ -96,7 +96,7 @@ def run(options: Options, command: str) -> Iterator[Report]:
     comparisons: list[Comparison] = []
     for task in tasks:
         chosen = [p for p in players if task.measure != "eval" or is_single(p)]
-        if task.measure == "loop":  # the ways that train fastest, where they are known
+        if task.measure == "loop":  # those that train fastest, where they are known
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
         comparisons.append(compare(task, chosen, peaks[task.precision], options))
@@ -286,6 +286,6 @@ def referee(task: Job) -> Verdict:
 
 
 def _judge(task: Job) -> Verdict:
-    from parity.speed.referee import judge  # with both frameworks, in a process of its own
+    from parity.speed.programs.referee import judge  # with both frameworks, in a process of its own
 
     return judge(task)
