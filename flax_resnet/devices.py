@@ -1,4 +1,4 @@
-"""The data mesh: every device of the process takes an equal share of each batch.
+"""The data mesh: every device takes an equal share of each batch.
 
 Every device holds all of the state and the dataset. Arrays keep their global meaning, so batch statistics,
 loss and gradients are those of the full batch, and XLA adds the all-reduces that this takes.
@@ -11,14 +11,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.layout import Format, Layout
+from jax.experimental.layout import Format, Layout  # no other public place, up to JAX 0.12
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recipe.system.errors import UserError
 
 
 class DataMesh:
-    """Where arrays live on some devices; on all of the process's when none are given."""
+    """Where arrays live on some devices; on all that JAX has, of every process, when none are given."""
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
         devices = jax.devices() if devices is None else devices

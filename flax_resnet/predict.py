@@ -63,7 +63,8 @@ class Predictor:
         self._batch_size = inference.batch_size
         with float64(self.precision == "f64"):
             graphdef, _, _ = abstract_model(description, self.precision, inference.cpu_kernels)
-            self._variables: tuple[Tree, Tree] = jax.device_put((params, batch_stats), self._mesh.replicated)
+            variables = params, batch_stats
+            self._variables: tuple[Tree, Tree] = jax.device_put(variables, self._mesh.state(variables))
             self._table = jax.device_put(device_table(description, self.precision), self._mesh.replicated)
         self._eval_step = make_eval_step(graphdef)
 

@@ -30,7 +30,6 @@ from torch_ref.train_state import fit as fit_torch
 from torch_ref.train_state import make_model
 
 LOGITS = "logits"
-ACTIVATIONS = {"bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}  # between layers
 
 
 class Layer(NamedTuple):
@@ -120,7 +119,7 @@ class TorchNetwork:
         """Run one layer on its own: its output, by its path, and its running statistics afterwards."""
         layer = copy.deepcopy(self.module(path)).train(training)
         with torch.no_grad(), torch_ref.steps.autocast(self.precision, torch.device("cpu")):
-            found = {path: to_nhwc(layer(to_nchw(x, ACTIVATIONS[self.precision])))}
+            found = {path: to_nhwc(layer(to_nchw(x, TORCH_DTYPES[self.precision][0])))}
         buffers = {f"{path}.{name}": to_float(buffer) for name, buffer in layer.named_buffers()}
         return found | {name: buffer for name, buffer in buffers.items() if "running" in name}
 
@@ -130,12 +129,12 @@ class TorchNetwork:
 
     def tensor(self, images: np.ndarray) -> Tensor:
         """Images in the precision's dtype, NCHW by name."""
-        return torch.from_numpy(images).to(TORCH_DTYPES[self.precision]).permute(0, 3, 1, 2)
+        return torch.from_numpy(images).to(TORCH_DTYPES[self.precision][1]).permute(0, 3, 1, 2)
 
 
 def torch_backward(module: nn.Module, x: np.ndarray, upstream: np.ndarray, precision: str) -> Arrays:
     """Gradients of a layer's input ("input") and parameters in train mode, given its output's."""
-    given, gradient = (to_nchw(array, ACTIVATIONS[precision]) for array in (x, upstream))
+    given, gradient = (to_nchw(array, TORCH_DTYPES[precision][0]) for array in (x, upstream))
     parameters = dict(module.named_parameters())
     with torch_ref.steps.autocast(precision, torch.device("cpu")):
         output = module.train()(given.requires_grad_())

@@ -23,7 +23,7 @@ from torch_ref.train_state import DTYPES, fit, make_model
 def device_table(description: ModelDescription, precision: str, device: torch.device) -> Tensor:
     """The standardisation table (256, 3) in the dtype that parameters have."""
     table = standardisation_table(description.mean, description.std)
-    return torch.from_numpy(table).to(device, DTYPES[precision])
+    return torch.from_numpy(table).to(device, DTYPES[precision][1])
 
 
 def batched(eval_batch: Callable[[Tensor], Tensor], images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -14,14 +14,19 @@ from recipe.architectures import ModelDescription
 from recipe.system import matching
 from torch_ref.model import ResNet
 
-# config.precision → what parameters and statistics are kept in; bf16 computes under autocast
-DTYPES = {"bf16": torch.float32, "f32": torch.float32, "f64": torch.float64}
+# config.precision → what convolutions compute in (bf16: under autocast), and what parameters and statistics
+# are kept in
+DTYPES = {
+    "bf16": (torch.bfloat16, torch.float32),
+    "f32": (torch.float32, torch.float32),
+    "f64": (torch.float64, torch.float64),
+}
 COUNTER = "num_batches_tracked"  # a batch norm's count of training steps; nothing here computes with it
 
 
 def make_model(description: ModelDescription, precision: str, device: torch.device) -> ResNet:
     """Build the network in the precision's dtype, on a device, its memory laid out as NHWC."""
-    model = ResNet(description).to(device, DTYPES[precision])
+    model = ResNet(description).to(device, DTYPES[precision][1])
     return model.to(memory_format=torch.channels_last)
 
 

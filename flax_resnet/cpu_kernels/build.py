@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 
 from recipe.system.files import cache_folder
+from recipe.system.processor import processor_flags
 
 SOURCE = Path(__file__).with_name("kernels.cc")
 TARGETS = (
@@ -124,12 +125,3 @@ def fingerprint(command: list[str]) -> str:
     versions = [version, *processor_flags(), jax.__version__, importlib.metadata.version("onednn-cpu-gomp")]
     parts = [*texts, *options, *versions]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-@functools.cache
-def processor_flags() -> tuple[str, ...]:
-    """What the processor can do, as Linux names it; empty elsewhere."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return tuple(flags.partition(":")[2].split())

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_resnet.cpu_kernels.build import has_amx, processor_flags
+from flax_resnet.cpu_kernels.build import has_amx
+from recipe.system.processor import processor_flags
 
 Way = Literal["onednn", "winograd", "amx"]
 

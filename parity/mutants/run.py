@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_resnet.cpu_kernels.build import has_amx, load, processor_flags
+from flax_resnet.cpu_kernels.build import has_amx, load
 from parity.mutants.catalogue import MUTANTS, Mutant
 from parity.verify.project import PACKAGES, ROOT
+from recipe.output import grid
 from recipe.system.errors import UserError
+from recipe.system.processor import processor_flags
 
 VERIFY = ["verify", "--quick", "--stop", "--width=8"]
 NATIVE = "cpu_kernels"  # in the path of files that only native kernels have
@@ -149,5 +151,5 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         mark = "" if result["right"] else " **not right**"
         cells = (result["name"] + mark, f"`{result['file']}`", result["caught_by"] or "**nothing**",
                  f"`{result['where']}`", result["family"])  # fmt: skip
-        lines.append(f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |")
+        lines.append(grid.markdown_row(cells))
     return "\n".join(lines) + "\n"

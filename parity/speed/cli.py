@@ -16,6 +16,7 @@ from parity.speed.measurements import FORMAT, Report, from_dict, name_of, render
 from parity.speed.report import markdown as report_markdown
 from parity.speed.report import plot as report_plot
 from parity.speed.report import text as report_text
+from recipe.output import grid
 from recipe.system import files
 from recipe.system.errors import UserError
 
@@ -72,7 +73,7 @@ def single_layers(options: argparse.Namespace) -> int:
     tables = []
     for table in layers.measure(chosen(options), shown(sys.argv[1:])):
         tables.append(table)
-        print("\n".join([table.title, *report_text.aligned(layers.render(table)), ""]))
+        print("\n".join([table.title, *grid.aligned(layers.render(table)), ""]))
         if options.json:
             content = [dataclasses.asdict(table) for table in tables]
             files.write_text(options.json, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

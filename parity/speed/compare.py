@@ -23,6 +23,7 @@ from parity.speed.verdict import Verdict, check
 from parity.speed.worker import Worker
 from recipe.architectures import ARCHITECTURES
 from recipe.system.errors import UserError, choice
+from recipe.system.processor import processor_flags, processor_name
 
 TRIALS = 2  # before the rounds; they decide how many steps a turn has, and who gets one
 WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides about a processor's peak
@@ -95,7 +96,7 @@ def run(options: Options, command: str) -> Iterator[Report]:
     comparisons: list[Comparison] = []
     for task in tasks:
         chosen = [p for p in players if task.measure != "eval" or is_single(p)]
-        if task.measure == "loop":  # the ways that train fastest, where they are known
+        if task.measure == "loop":  # those that train fastest, where they are known
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
         comparisons.append(compare(task, chosen, peaks[task.precision], options))
@@ -225,18 +226,12 @@ def one_device(environment: dict[str, str]) -> str:
 
 def machine() -> dict[str, str]:
     """The processor and what else decides about speed."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        values = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        wide = [flag for flag in WIDE if flag in values.get("flags", "").split()]
-        model = " ".join(values.get(k, "") for k in ("model name", "cpu family", "model") if k in values)
-        processor = f"{model} ({', '.join(wide)})"
+    flags = processor_flags()
+    wide = f" ({', '.join(flag for flag in WIDE if flag in flags)})" if flags else ""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": processor,
+        "processor": processor_name() + wide,
         "CPUs": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "load before": f"{busy_cpus():.1f}",
     }
@@ -291,6 +286,6 @@ def referee(task: Job) -> Verdict:
 
 
 def _judge(task: Job) -> Verdict:
-    from parity.speed.referee import judge  # with both frameworks, in a process of its own
+    from parity.speed.programs.referee import judge  # with both frameworks, in a process of its own
 
     return judge(task)

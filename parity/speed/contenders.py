@@ -15,13 +15,14 @@ COMPILE_MODES = {"cpu": "default", "cuda": "max-autotune"}
 STEPS_PER_DISPATCH = {"cpu": 1, "cuda": 10}
 # multiples of it, and so many that what an epoch costs once is little
 EPOCH_STEPS = {"cpu": 8, "cuda": 100}
-# JAX's ways to run the network: name → config fields. A way that a config field chooses gets a line here.
-# Where native kernels can't be had, both ways on a CPU are the same.
-JAX_WAYS: dict[str, dict[str, dict[str, object]]] = {
+# JAX's settings of the network: name → config fields other than the default's. A setting that a config field
+# chooses gets a line here. Where native kernels can't be had, both settings on a CPU are the same.
+JAX_SETTINGS: dict[str, dict[str, dict[str, object]]] = {
     "cpu": {"JAX": {"cpu_kernels": "auto"}, "JAX, XLA alone": {"cpu_kernels": "xla"}},
     "cuda": {"JAX": {}},
 }
 REFERENCE = Contender("torch", "the reference", layout="channels_last")
+LAYERS_REFERENCE = Contender("torch", "PyTorch", layout="channels_last")
 GEMMS = (Contender("torch", "GEMM in PyTorch"), Contender("jax", "GEMM in JAX"))
 
 
@@ -47,10 +48,19 @@ def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> li
             name if count == 1 else f"{name}, {count} steps per dispatch",
             config=(*fields.items(), ("steps_per_dispatch", count)),
         )
-        for name, fields in JAX_WAYS[device].items()
+        for name, fields in JAX_SETTINGS[device].items()
         for count in sorted({1, steps})
     ]
     return theirs + ours
+
+
+def for_layers(device: str) -> list[Contender]:
+    """Who takes part in `--layers`: the reference's framework in one layout, and every setting of JAX."""
+    settings = JAX_SETTINGS[device]
+    return [
+        LAYERS_REFERENCE,
+        *(Contender("jax", name, config=tuple(fields.items())) for name, fields in settings.items()),
+    ]
 
 
 def without_compiler() -> str:

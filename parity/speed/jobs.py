@@ -21,9 +21,9 @@ def title(arch: str, width: int, precision: str, batch_size: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One way to compute the same."""
+    """A framework with its settings: one of those that compute the same."""
 
-    side: str  # a key of worker.PROGRAMS
+    side: str  # torch | jax: the framework
     name: str
     layout: str = ""  # PyTorch: NCHW | channels_last
     compile_mode: str = ""  # PyTorch: mode of torch.compile; "" is eager

@@ -14,13 +14,12 @@ from multiprocessing import get_context
 from parity.speed import contenders
 from parity.speed.compare import Options, gemm_peak, machine, one_device, say
 from parity.speed.figures import Spread, spread
-from parity.speed.jobs import COPY, Contender, Job, Layer, title
+from parity.speed.jobs import COPY, Job, Layer, title
 from parity.speed.rounds import take_turns
 from parity.speed.worker import Worker
 
 REPEATS = 8  # of an operation in a turn
 ITEM_BYTES = {"f32": 4, "bf16": 2}
-THEIRS = Contender("torch", "PyTorch", layout="channels_last")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +61,12 @@ def measure(options: Options, command: str) -> Iterator[LayerTable]:
             peak, facts = gemm_peak(peak_job, options)
             environment |= facts
             for batch_size in options.batch_sizes:
-                job = Job(THEIRS, "train", arch, options.width, precision, batch_size)
+                job = Job(contenders.LAYERS_REFERENCE, "train", arch, options.width, precision, batch_size)
                 yield _table(job, peak, environment, options, command)
 
 
 def _table(job: Job, peak: float, environment: dict[str, str], options: Options, command: str) -> LayerTable:
-    ways = contenders.JAX_WAYS[one_device(environment)]
-    players = [THEIRS, *(Contender("jax", name, config=(*fields.items(),)) for name, fields in ways.items())]
+    players = contenders.for_layers(one_device(environment))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         job = dataclasses.replace(job, layers=pool.submit(_layers, job).result())
     name_of_table = title(job.arch, job.width, job.precision, job.batch_size)
@@ -93,7 +91,7 @@ def _table(job: Job, peak: float, environment: dict[str, str], options: Options,
     finally:
         for worker in workers.values():
             worker.kill()
-    bandwidth = 2 * COPY / spread(seconds[THEIRS.name, "copy"]).median
+    bandwidth = 2 * COPY / spread(seconds[contenders.LAYERS_REFERENCE.name, "copy"]).median
     environment |= {"GEMM peak": f"{peak / 1e9:.0f} GFLOP/s", "copy": f"{bandwidth / 1e9:.1f} GB/s"}
     rows = []
     for layer in job.layers:

@@ -16,7 +16,13 @@ from parity.speed.jobs import Job
 from recipe.system.errors import UserError
 from recipe.system.memory import keep_freed_memory
 
-PROGRAMS = {"torch": "parity.speed.programs.torch_steps", "jax": "parity.speed.programs.jax_steps"}
+PROGRAMS = {  # task → where its class is: in parity.speed.programs, torch_… and jax_… alike
+    "train": ("steps", "Train"),
+    "eval": ("steps", "Eval"),
+    "loop": ("steps", "Loop"),
+    "gemm": ("steps", "Gemm"),
+    "layers": ("layers", "SingleLayers"),
+}
 # Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
@@ -31,7 +37,7 @@ class Worker:
     """
 
     def __init__(self, job: Job, task: str = ""):
-        """`task` is a key of the side's PROGRAMS, by default the job's measure."""
+        """`task` is a key of PROGRAMS, by default the job's measure."""
         self.job = job
         context = multiprocessing.get_context("spawn")  # a fork would share the parent's threads' locks
         self._pipe, theirs = context.Pipe()
@@ -105,7 +111,7 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
             idle.end()
             try:
                 if name == "first":
-                    program = importlib.import_module(PROGRAMS[job.contender.side]).PROGRAMS[task](job)
+                    program = make_program(job, task)
                     answer: Any = first(program)
                 elif name == "time":
                     answer = timed(program, *arguments)
@@ -119,6 +125,13 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
             pipe.send(answer)
             if name == "finish":
                 return
+
+
+def make_program(job: Job, task: str) -> Any:
+    """Import a task's module, and the contender's framework with it, and build the program."""
+    file, name = PROGRAMS[task]
+    module = importlib.import_module(f"parity.speed.programs.{job.contender.side}_{file}")
+    return getattr(module, name)(job)
 
 
 def first(program: Any) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+from pathlib import Path
 
 # glibc's names and numbers for mallopt (malloc.h)
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+DRIVER = (Path("/dev/nvidiactl"), Path("/proc/driver/nvidia"))  # one is there where NVIDIA's driver is
 
 
 def keep_freed_memory() -> bool:
@@ -16,11 +20,24 @@ def keep_freed_memory() -> bool:
     of a step of ResNet18 on a CPU, that is a tenth or so (docs/results/speed.md). Both engines allocate by
     malloc. The price is memory that lies fragmented: the process grows by a quarter to a half.
 
-    Threads that allocate already keep their own way; so this comes first in a program. Elsewhere than on
-    Linux with glibc it does nothing.
+    Threads that allocate already keep the default; so this comes first in a program. Elsewhere than on
+    Linux with glibc it does nothing, nor where a GPU computes, whose arrays are not malloc's.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if platform.libc_ver()[0] != "glibc" or gpu_expected():
         return False
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     # one arena, grown at its end, never cut back (-1), and nothing outside of it
     return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
+
+
+def gpu_expected() -> bool:
+    """Whether this process is likely to compute on an NVIDIA GPU, found without a framework.
+
+    To ask a framework means to import it, which starts threads. So a driver counts as a GPU in use, unless
+    the environment hides GPUs (CUDA_VISIBLE_DEVICES is empty or -1) or asks JAX for the CPU
+    (JAX_PLATFORMS=cpu). Where JAX was installed without its CUDA plugin beside a driver, that is a mistake,
+    which costs the CPU's tenth; JAX_PLATFORMS=cpu avoids it.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    cpu = os.environ.get("JAX_PLATFORMS", "").strip() == "cpu"
+    return not hidden and not cpu and any(path.exists() for path in DRIVER)

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from flax_resnet.cpu_kernels import build, ops
-from flax_resnet.cpu_kernels.build import processor_flags
 from parity.budgets.reference import gamma
+from recipe.system.processor import processor_flags
 from tests.cpu_kernels.test_ops import BF16, DTYPES, check, draw, reference_conv
 
 ROOT = Path(__file__).parent.parent.parent

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from recipe.output import grid
 from tools.aot.rows import Row
 
+CONVOLUTIONS = ("convolutions", "of them f32")  # the last columns
 MINIMUM = 18.6  # MB per image: activations in bf16, each fused launch reading and writing once
 
 
@@ -95,7 +97,7 @@ def _gpu(rows: Sequence[Row]) -> str:
         for row in rows
         if row.platform == "cuda"
     ]
-    return "\n## H100 (SXM, 80 GB)\n\n" + _table((*heads, "convolutions", "of them f32"), table)
+    return "\n## H100 (SXM, 80 GB)\n\n" + grid.markdown((*heads, *CONVOLUTIONS), table) + "\n"
 
 
 def _tpu(rows: Sequence[Row]) -> str:
@@ -119,9 +121,4 @@ def _tpu(rows: Sequence[Row]) -> str:
         if row.platform == "tpu"
     ]
     note = "The batch is that of all chips; the rest is per chip.\n\n"
-    return "\n## TPU v5e (16 GB a chip)\n\n" + note + _table((*heads, "convolutions", "of them f32"), table)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+    return "\n## TPU v5e (16 GB a chip)\n\n" + note + grid.markdown((*heads, *CONVOLUTIONS), table) + "\n"

@@ -1,1 +1,11 @@
-"""What is timed, a file per framework, and what all of them work on."""
+"""What is timed, in processes of their own.
+
+program       what a worker asks of a program
+problem       the same data, plan, weights and config for everybody
+jax_steps     JAX: train step, evaluation step, training loop, matrix product
+jax_layers    JAX: single layers
+torch_steps   PyTorch: the same tasks
+torch_layers  PyTorch: single layers, and copies of memory
+geometry      the sizes of a network's layers
+referee       what the first gradients and logits must be
+"""

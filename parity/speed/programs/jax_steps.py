@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import optax
-from flax import nnx
 from flax.traverse_util import flatten_dict
 
 from flax_resnet.augment import make_batch
-from flax_resnet.cpu_kernels import choose
 from flax_resnet.devices import DataMesh
-from flax_resnet.model import Layers, ReLU
 from flax_resnet.naming import to_torch_layout, torch_key
-from flax_resnet.nn import activations
 from flax_resnet.optimizer import make_optimizer
 from flax_resnet.predict import device_table
 from flax_resnet.steps import make_eval_step, make_train_step
-from flax_resnet.train_state import TrainState, abstract_model, initial_state
+from flax_resnet.train_state import DTYPES, TrainState, abstract_model, initial_state
 from flax_resnet.trainer import Trainer
+from parity.environment import jax_facts
 from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
 from recipe.training.loop import TrainingLoop
 
 GEMM_SIZE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
-DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 
 
 class JaxProgram:
-    """The parts that every task needs."""
+    """The parts that every task needs. Arrays live where a training run has them."""
 
     quantum = 1
 
     def __init__(self, job: Job):
         self.job = job
+        self.mesh = DataMesh()
         self.tracks: dict[str, Callable[[int], float | None]] = {}
 
     def peak_bytes(self) -> int:
@@ -54,14 +48,7 @@ class JaxProgram:
 
     def facts(self) -> dict[str, str]:
         """See Program."""
-        return {
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "flax": flax.__version__,
-            "optax": optax.__version__,
-            "jax device": jax.devices()[0].device_kind,
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        }
+        return jax_facts()
 
 
 class Network(JaxProgram):
@@ -77,32 +64,37 @@ class Network(JaxProgram):
         self.table = device_table(self.problem.run.model, job.precision)
 
     def initial_state(self) -> TrainState:
-        """The recipe's initial weights."""
-        return initial_state(self.job.seed, self._params, self._batch_stats, self.optimizer)
+        """The recipe's initial weights, on the devices as the trainer puts them."""
+        state = initial_state(self.job.seed, self._params, self._batch_stats, self.optimizer)
+        return jax.device_put(state, self.mesh.state(state))
 
     def data(self) -> dict[str, jax.Array]:
-        """All training images on the device."""
+        """All training images, on every device."""
         data = self.problem.data
-        return {
-            "image": jnp.asarray(data.train_images),
-            "label": jnp.asarray(data.train_labels),
-            "table": self.table,
-        }
+        arrays = {"image": data.train_images, "label": data.train_labels, "table": self.table}
+        return jax.device_put(arrays, self.mesh.replicated)
 
 
 class Train(Network):
-    """The train step on one batch."""
+    """The train step on one batch: the trainer's program without augmentation and sums."""
 
     def __init__(self, job: Job):
         super().__init__(job)
         run = self.problem.run
         self.quantum = max(1, run.steps_per_dispatch)
+        self.count = (self.quantum,) if self.quantum > 1 else ()
         self.momentum = run.optimizer.momentum
         step = make_train_step(self.graphdef, self.optimizer, run.label_smoothing)
-        self.steps = jax.jit(several(step, self.quantum) if self.quantum > 1 else step, donate_argnums=0)
-        row = {name: jnp.asarray(values) for name, values in self.problem.first_row.items()}
-        self.batch = jax.block_until_ready(make_batch(self.data(), row, run.augment))
+        self.mesh.check(job.batch_size)
         self.state = self.initial_state()
+        self.steps = jax.jit(
+            several(step) if self.quantum > 1 else step,
+            donate_argnums=0,
+            out_shardings=(self.mesh.state(self.state), self.mesh.replicated),
+        )
+        row = jax.device_put(self.problem.first_row, self.mesh.batch)
+        batch = make_batch(self.data(), row, run.augment)
+        self.batch = jax.block_until_ready(jax.device_put(batch, self.mesh.batch))
         self.tracks = {"step": self.run}
 
     def first(self) -> Arrays:
@@ -113,7 +105,7 @@ class Train(Network):
     def run(self, steps: int) -> None:
         """Do steps and wait for them."""
         for _ in range(steps // self.quantum):
-            self.state, _ = self.steps(self.state, self.batch)
+            self.state, _ = self.steps(self.state, self.batch, *self.count)
         jax.block_until_ready(self.state)
 
 
@@ -123,8 +115,11 @@ class Eval(Network):
     def __init__(self, job: Job):
         super().__init__(job)
         self.eval_step = make_eval_step(self.graphdef)
+        self.mesh.check(job.batch_size)
         state = self.initial_state()
-        self.arguments = state.params, state.batch_stats, jnp.asarray(self.problem.eval_images), self.table
+        images = jax.device_put(self.problem.eval_images, self.mesh.batch)
+        table = jax.device_put(self.table, self.mesh.replicated)
+        self.arguments = state.params, state.batch_stats, images, table
         self.tracks = {"step": self.run}
 
     def first(self) -> Arrays:
@@ -151,13 +146,12 @@ class Loop(Network):
         self.trainer = Trainer(run, data)
         self.training_loop = TrainingLoop(run, data, self.trainer)
         self.count = max(1, run.steps_per_dispatch)
-        mesh = DataMesh()  # arrays live where the trainer's do, so that the program is the same
         self.plan = dataclasses.asdict(self.problem.plan)
         same = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in self.plan.items()}
-        self.plan, self.same_plan = jax.device_put((self.plan, same), mesh.plan)
-        self.device_data = jax.device_put(self.data(), mesh.replicated)
+        self.plan, self.same_plan = jax.device_put((self.plan, same), self.mesh.plan)
+        self.device_data = self.data()
         zero = {"loss": np.float32(0), "correct": np.int32(0), "steps": np.int32(0)}
-        self.zero = jax.device_put(zero, mesh.replicated)
+        self.zero = jax.device_put(zero, self.mesh.replicated)
         self.tracks = {"loop": self.loop, "step": self.bare}
 
     def first(self) -> Arrays:
@@ -187,36 +181,6 @@ class Loop(Network):
         jax.block_until_ready((self.trainer.state, sums))
 
 
-class SingleLayers(JaxProgram):
-    """Every layer on its own, as the network makes it."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        native, _ = choose(dict(job.contender.config)["cpu_kernels"], job.precision)
-        dtype = DTYPES[job.precision]
-        make = Layers(dtype, jnp.float32, nnx.Rngs(job.seed), native)
-        for number, layer in enumerate(job.layers):
-            x_key, y_key, residual_key = jax.random.split(jax.random.key(number), 3)
-            x = jax.random.normal(x_key, (job.batch_size, layer.size, layer.size, layer.inputs), dtype)
-            dy = jax.random.normal(
-                y_key, (job.batch_size, layer.output_size, layer.output_size, layer.outputs), dtype
-            )
-            if layer.kind == "convolution":
-                conv = make.conv(layer.inputs, layer.outputs, layer.kernel, layer.stride)
-                functions = convolution(*nnx.split(conv), x, dy)
-            else:
-                residual = jax.random.normal(residual_key, x.shape, dtype)
-                functions = batch_norm(*nnx.split(make.norm(layer.outputs)), x, dy, residual, layer.then)
-            for operation in layer.operations:
-                self.tracks[layer.track(operation)] = repeated(*functions[operation])
-
-    def first(self) -> Arrays:
-        """See Program."""
-        for run in self.tracks.values():
-            run(1)
-        return {}
-
-
 class Gemm(JaxProgram):
     """A square matrix product, for the machine's peak."""
 
@@ -224,7 +188,7 @@ class Gemm(JaxProgram):
         super().__init__(job)
         size = GEMM_SIZE[jax.default_backend()]
         keys = jax.random.split(jax.random.key(job.seed))
-        self.a, self.b = (jax.random.normal(key, (size, size), DTYPES[job.precision]) for key in keys)
+        self.a, self.b = (jax.random.normal(key, (size, size), DTYPES[job.precision][0]) for key in keys)
         self.product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
         self.flops = 2 * size**3
         self.tracks = {"step": self.run}
@@ -240,11 +204,13 @@ class Gemm(JaxProgram):
             jax.block_until_ready(self.product(self.a, self.b))
 
 
-def several(step: Callable[..., Any], count: int) -> Callable[..., Any]:
+def several(step: Callable[..., Any]) -> Callable[..., Any]:
     """Steps on one batch in one program, as flax_resnet.steps.make_planned_steps loops over a plan's."""
 
-    def steps(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Any]:
-        return jax.lax.scan(lambda state, _: step(state, batch), state, length=count)
+    def steps(state: TrainState, batch: dict[str, jax.Array], count: int) -> tuple[TrainState, Any]:
+        _, shapes = jax.eval_shape(step, state, batch)
+        metrics = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return jax.lax.fori_loop(0, count, lambda _, carry: step(carry[0], batch), (state, metrics))
 
     return steps
 
@@ -260,60 +226,3 @@ def decayed_gradients(state: TrainState, steps: int, momentum: float) -> Arrays:
         torch_key(path): to_torch_layout(np.asarray(leaf)) / factor
         for path, leaf in flatten_dict(trace).items()
     }
-
-
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
-
-
-def convolution(graphdef: Any, state: Any, x: jax.Array, dy: jax.Array) -> dict[str, Call]:
-    """Operation → a compiled function and its arguments."""
-
-    def forward(state: Any, x: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, state)(x)
-
-    return {
-        "forward": (jax.jit(forward), (state, x)),
-        "input gradient": (
-            jax.jit(lambda state, x, dy: jax.vjp(lambda x: forward(state, x), x)[1](dy)),
-            (state, x, dy),
-        ),
-        "weight gradient": (
-            jax.jit(lambda state, x, dy: jax.vjp(lambda state: forward(state, x), state)[1](dy)),
-            (state, x, dy),
-        ),
-    }
-
-
-def batch_norm(
-    graphdef: Any, state: Any, x: jax.Array, dy: jax.Array, residual: jax.Array, then: str
-) -> dict[str, Call]:
-    """Operation → a compiled function and its arguments."""
-    params, statistics = map(nnx.to_pure_dict, nnx.split_state(state, nnx.Param, ...))
-
-    def forward(params: Any, x: jax.Array, residual: jax.Array) -> jax.Array:
-        follows: dict[str, dict[str, Any]] = {
-            "residual": {"residual": residual, "relu": activations.relu},
-            "relu": {"relu": ReLU()},
-            "": {},
-        }
-        return nnx.merge(graphdef, params, statistics)(x, **follows[then])
-
-    arguments = params, x, residual
-    pull = jax.jit(lambda *arguments: jax.vjp(forward, *arguments)[1])(*arguments)
-    return {
-        "forward": (jax.jit(forward), arguments),
-        "backward": (jax.jit(lambda pull, dy: pull(dy)), (pull, dy)),
-    }
-
-
-def repeated(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[int], None]:
-    """A track that calls a function again and again."""
-
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            jax.block_until_ready(function(*arguments))
-
-    return run
-
-
-PROGRAMS = {"train": Train, "eval": Eval, "loop": Loop, "gemm": Gemm, "layers": SingleLayers}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parity.speed.jobs import COPY, Job
+from parity.environment import torch_facts
+from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
 from recipe.training.loop import TrainingLoop
@@ -22,12 +21,11 @@ from torch_ref.optimizer import make_optimizer, make_schedule
 from torch_ref.predict import device_table
 from torch_ref.runtime import set_up
 from torch_ref.steps import Metrics, make_eval_step, make_loss, make_planned_step, make_train_step
-from torch_ref.train_state import make_model, set_initial_params
+from torch_ref.train_state import DTYPES, make_model, set_initial_params
 from torch_ref.trainer import Trainer
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 GEMM_SIZE = {"cpu": 2048, "cuda": 8192}
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 class TorchProgram:
@@ -57,16 +55,7 @@ class TorchProgram:
 
     def facts(self) -> dict[str, str]:
         """See Program."""
-        cuda = self.device.type == "cuda"
-        return {
-            "torch": torch.__version__,
-            "torch device": torch.cuda.get_device_name() if cuda else "cpu",
-            "torch threads": str(torch.get_num_threads()),
-            "torch CPU capability": torch.backends.cpu.get_cpu_capability(),
-            "torch oneDNN": str(torch.backends.mkldnn.is_available()),
-            "TF32 in torch": str(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
-        }
+        return torch_facts()
 
 
 class InLayout(nn.Module):
@@ -209,49 +198,6 @@ class Loop(Network):
         self.wait()
 
 
-class SingleLayers(TorchProgram):
-    """Every layer on its own, channels_last, and the copying of memory."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        generator = torch.Generator().manual_seed(job.seed)
-        dtype = DTYPES[job.precision]
-
-        def activation(channels: int, size: int) -> Tensor:
-            drawn = torch.randn(job.batch_size, channels, size, size, generator=generator)
-            return drawn.to(self.device, dtype, memory_format=torch.channels_last)
-
-        for layer in job.layers:
-            x, dy = activation(layer.inputs, layer.size), activation(layer.outputs, layer.output_size)
-            if layer.kind == "convolution":
-                shape = layer.outputs, layer.inputs, layer.kernel, layer.kernel
-                weight = torch.randn(shape, generator=generator).to(self.device)
-                functions = convolution(layer.stride, x, weight.to(memory_format=torch.channels_last), dy)
-            else:
-                functions = batch_norm(x, activation(layer.inputs, layer.size), dy, layer.then)
-            for operation in layer.operations:
-                self.tracks[layer.track(operation)] = self.repeated(functions[operation])
-        source = torch.zeros(COPY, dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-        self.tracks["copy"] = self.repeated(lambda: target.copy_(source))
-
-    def first(self) -> Arrays:
-        """See Program."""
-        for run in self.tracks.values():
-            run(1)
-        return {}
-
-    def repeated(self, function: Callable[[], Any]) -> Callable[[int], None]:
-        """A track that calls a function again and again."""
-
-        def run(steps: int) -> None:
-            for _ in range(steps):
-                function()
-            self.wait()
-
-        return run
-
-
 class Gemm(TorchProgram):
     """A square matrix product, for the machine's peak."""
 
@@ -260,7 +206,7 @@ class Gemm(TorchProgram):
         size = GEMM_SIZE[self.device.type]
         generator = torch.Generator().manual_seed(job.seed)
         self.a, self.b = (
-            torch.randn(size, size, generator=generator).to(self.device, DTYPES[job.precision])
+            torch.randn(size, size, generator=generator).to(self.device, DTYPES[job.precision][0])
             for _ in range(2)
         )
         self.flops = 2 * size**3
@@ -284,40 +230,3 @@ def decayed_gradients(model: nn.Module, optimizer: torch.optim.SGD) -> Arrays:
         name: optimizer.state[param]["momentum_buffer"].numpy(force=True).copy()
         for name, param in model.named_parameters()
     }
-
-
-def convolution(stride: int, x: Tensor, weight: Tensor, dy: Tensor) -> dict[str, Callable[[], Any]]:
-    """Operation → function. Autocast rounds the float32 weights once a step, in the forward pass."""
-    padding = weight.shape[-1] // 2
-    rounded = weight.to(x.dtype)
-
-    def gradient(*wanted: bool) -> Any:
-        return torch.ops.aten.convolution_backward(
-            dy, x, rounded, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, wanted
-        )
-
-    return {
-        "forward": lambda: F.conv2d(x, weight.to(x.dtype), stride=stride, padding=padding),
-        "input gradient": lambda: gradient(True, False, False),
-        "weight gradient": lambda: gradient(False, True, False),
-    }
-
-
-def batch_norm(x: Tensor, residual: Tensor, dy: Tensor, then: str) -> dict[str, Callable[[], Any]]:
-    """Operation → function."""
-    norm = nn.BatchNorm2d(x.shape[1], device=x.device)
-    inputs = [x.requires_grad_(), *norm.parameters()]
-    if then == "residual":
-        inputs.append(residual.requires_grad_())
-
-    def forward() -> Tensor:
-        y = norm(x)
-        if then == "residual":
-            y = y + residual
-        return F.relu(y) if then else y
-
-    y = forward()
-    return {"forward": forward, "backward": lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)}
-
-
-PROGRAMS = {"train": Train, "eval": Eval, "loop": Loop, "gemm": Gemm, "layers": SingleLayers}

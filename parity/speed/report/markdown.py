@@ -9,6 +9,7 @@ from parity.speed.layers import LayerTable
 from parity.speed.layers import render as render_layers
 from parity.speed.measurements import Report
 from parity.speed.report.text import LEGEND, header, rows, title, verdict
+from recipe.output import grid
 from recipe.system.errors import UserError
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -50,7 +51,7 @@ def render(reports: Mapping[str, Report], folder: Path) -> str:
             f"![Images per second of every contender]({folder / name}.png)",
         ]
         for comparison in report.comparisons:
-            table = _table([header(comparison), *rows(comparison)])
+            table = grid.markdown(header(comparison), rows(comparison), numbers=True)
             parts += [f"### {title(comparison)}", table, verdict(comparison)]
         parts.append("\n".join(f"- {note}" for note in (*LEGEND, *report.notes)))
         parts.append("; ".join(f"{key}: {value}" for key, value in versions.items() if value) + ".")
@@ -63,12 +64,7 @@ def layer_tables(tables: Sequence[LayerTable]) -> str:
     parts = ["# Every layer of a train step on its own", f"    {tables[-1].command}", LAYERS]
     for table in tables:
         speeds = f"Matrix products {table.environment['GEMM peak']}, copies {table.environment['copy']}."
-        parts += [f"## {table.title}", speeds, _table(render_layers(table))]
+        first, *body = render_layers(table)
+        parts += [f"## {table.title}", speeds, grid.markdown(first, body, numbers=True)]
     parts.append("; ".join(f"{key}: {value}" for key, value in versions.items() if value) + ".")
     return "\n\n".join(parts) + "\n"
-
-
-def _table(cells: Sequence[tuple[str, ...]]) -> str:
-    first, *body = cells
-    rows = [first, ("---",) + ("--:",) * (len(first) - 1), *body]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

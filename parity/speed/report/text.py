@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from parity.speed.figures import Spread
 from parity.speed.jobs import MEASURES
 from parity.speed.measurements import Comparison, Report, Timing
+from recipe.output import grid
 
 HEADER = ("", "images/s", "to PyTorch's best", "of GEMM peak", "compile", "peak memory")
 NONE = "–"
@@ -16,7 +15,7 @@ def render(report: Report) -> str:
     """All tables, what they were measured on, and the notes."""
     lines = [" · ".join(f"{name} {value}" for name, value in report.environment.items() if value)]
     for comparison in report.comparisons:
-        lines += ["", title(comparison), *aligned([header(comparison), *rows(comparison)])]
+        lines += ["", title(comparison), *grid.aligned([header(comparison), *rows(comparison)])]
         lines.append(verdict(comparison))
     lines += ["", *(f"* {note}" for note in (*LEGEND, *report.notes))]
     return "\n".join(lines)
@@ -54,18 +53,6 @@ def verdict(comparison: Comparison) -> str:
     ratio = comparison.ratio(ours)
     assert ratio is not None
     return f"{ours.name} is at {_spread(ratio, '{:.2f}×')} of PyTorch's best, {theirs.name}."
-
-
-def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines with columns of one width, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
 
 
 def _row(comparison: Comparison, timing: Timing) -> tuple[str, ...]:

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from parity.__main__ import main
-from parity.speed import compare, contenders, referee
+from parity.speed import compare, contenders
 from parity.speed import measurements as results
 from parity.speed.cli import read, write
 from parity.speed.compare import Options
 from parity.speed.figures import ratios, spread
 from parity.speed.jobs import Contender, Job, Layer
 from parity.speed.measurements import Comparison, Report, Timing
-from parity.speed.programs import geometry
+from parity.speed.programs import geometry, referee
 from parity.speed.programs.problem import Problem
 from parity.speed.report import markdown as report_markdown
 from parity.speed.report import plot as report_plot
@@ -229,9 +229,15 @@ def test_flops_of_resnet18_are_the_published_ones():
     assert referee.count_flops(resnet18, 2, training=True) == 3 * forward - 2 * stem
 
 
-@pytest.mark.parametrize(("module", "foreign"), [("jax_programs", "torch"), ("torch_programs", "jax")])
+@pytest.mark.parametrize(
+    ("module", "foreign"),
+    [
+        ("jax_steps", "torch"), ("jax_layers", "torch"), ("torch_steps", "jax"), ("torch_layers", "jax"),
+    ],
+)  # fmt: skip
 def test_a_process_loads_one_framework(module: str, foreign: str):
-    program = f"import sys, parity.speed.{module}, parity.speed.worker; sys.exit({foreign!r} in sys.modules)"
+    modules = f"parity.speed.programs.{module}, parity.environment, parity.speed.worker"
+    program = f"import sys, {modules}; sys.exit({foreign!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
