@@ -1,9 +1,9 @@
-"""Which way is the fastest for a 3×3 convolution and its gradients, by shape: oneDNN's, Winograd's or AMX.
+"""The fastest algorithm for a 3×3 convolution and its gradients, by shape: oneDNN's, Winograd's or AMX.
 
     python -m tools.convolution_algorithms
 
-`ops.fastest` has its limits from here. The ways take turns; medians; a ratio above 1 says that the other way
-is faster than oneDNN's. The last tables have the errors of both, for random numbers: ‖a − b‖₂ / ‖b‖₂, where b
+`ops.fastest` has its limits from here. The algorithms take turns; medians; a ratio above 1 says that the other
+one is faster than oneDNN's. The last tables have the errors of both, for random numbers: ‖a − b‖₂ / ‖b‖₂, where b
 is computed in float64 from the same numbers.
 """
 
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from flax_resnet.cpu_kernels import build, ops
+from recipe.output import grid
 from recipe.system.memory import keep_freed_memory
 
 TURNS = 9
-OTHERS: tuple[tuple[str, ops.Way], ...] = (
+OTHERS: tuple[tuple[str, ops.Algorithm], ...] = (
     ("float32", "winograd"),
     ("bfloat16", "winograd"),
     ("bfloat16", "amx"),  # where there is such a processor
@@ -35,11 +36,11 @@ SHAPES = [  # channels, side, batches
 ]  # fmt: skip
 
 
-def functions(way: ops.Way) -> list[Callable[..., jax.Array]]:
+def functions(algorithm: ops.Algorithm) -> list[Callable[..., jax.Array]]:
     """The convolution and its two gradients, as functions of x, kernel and dy."""
 
     def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return ops.conv(x, kernel, 1, 1, way)
+        return ops.conv(x, kernel, 1, 1, algorithm)
 
     return [
         jax.jit(lambda x, kernel, dy: conv(x, kernel)),
@@ -62,37 +63,37 @@ def arrays(batch: int, side: int, channels: int, dtype: str) -> tuple[jax.Array,
     return x, jnp.asarray(rng.normal(size=(3, 3, channels, channels)), jnp.float32), dy
 
 
-def print_times(dtype: str, other: ops.Way) -> None:
+def print_times(dtype: str, other: ops.Algorithm) -> None:
     """A row per shape."""
-    ways = functions("onednn"), functions(other)
+    both = functions("onednn"), functions(other)
     columns = "channels | pixels | batch | oneDNN, ms | forward | input | kernel | all | taken"
     print(f"\n| {dtype}, {other}: {columns} |\n|--:|--:|--:|--:|--:|--:|--:|--:|---|")
     for channels, side, batches in SHAPES:
         for batch in batches:
             x, kernel, dy = arrays(batch, side, channels, dtype)
             turns = [
-                [[seconds(function, (x, kernel, dy)) for function in way] for way in ways]
+                [[seconds(function, (x, kernel, dy)) for function in algorithm] for algorithm in both]
                 for _ in range(TURNS + 1)
             ]
             onednn, others = np.median(turns[1:], 0)  # the first turn compiles
             ratios = [*(onednn / others), onednn.sum() / others.sum()]
             taken = "yes" if ops.fastest(x, kernel, 1, 1) == other else "no"
             cells = [channels, f"{side}²", batch, f"{1e3 * onednn.sum():.2f}"]
-            print(f"| {' | '.join(map(str, [*cells, *(f'{r:.2f}×' for r in ratios), taken]))} |", flush=True)
+            print(grid.markdown_row([*cells, *(f"{r:.2f}×" for r in ratios), taken]), flush=True)
 
 
-def print_errors(dtype: str, other: ops.Way) -> None:
-    """A row per stage of ResNet18: oneDNN's errors and the other way's."""
+def print_errors(dtype: str, other: ops.Algorithm) -> None:
+    """A row per stage of ResNet18: oneDNN's errors and the other's."""
     print(f"\n| {dtype}, {other}: channels | pixels | batch | forward | input | kernel |")
     print("|--:|--:|--:|--:|--:|--:|")
     for channels, side, batch in [(64, 32, 4), (128, 16, 4), (256, 8, 8), (512, 4, 32)]:
         x, kernel, dy = arrays(batch, side, channels, dtype)
         exact = in_float64(x, kernel, dy)
         cells = []
-        for *ways, b in zip(functions("onednn"), functions(other), exact, strict=True):
-            found = (np.asarray(way(x, kernel, dy), np.float64) for way in ways)
+        for *both, b in zip(functions("onednn"), functions(other), exact, strict=True):
+            found = (np.asarray(function(x, kernel, dy), np.float64) for function in both)
             cells.append(" → ".join(f"{np.linalg.norm(a - b) / np.linalg.norm(b):.1e}" for a in found))
-        print(f"| {channels} | {side}² | {batch} | {' | '.join(cells)} |", flush=True)
+        print(grid.markdown_row([channels, f"{side}²", batch, *cells]), flush=True)
 
 
 def in_float64(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> list[np.ndarray]:
@@ -113,11 +114,11 @@ def main() -> None:
     keep_freed_memory()
     if why_not := build.load():
         sys.exit(f"no native kernels: {why_not}")
-    others = [(dtype, way) for dtype, way in OTHERS if way != "amx" or build.has_amx()]
-    for dtype, way in others:
-        print_times(dtype, way)
-    for dtype, way in others:
-        print_errors(dtype, way)
+    others = [(dtype, algorithm) for dtype, algorithm in OTHERS if algorithm != "amx" or build.has_amx()]
+    for dtype, algorithm in others:
+        print_times(dtype, algorithm)
+    for dtype, algorithm in others:
+        print_errors(dtype, algorithm)
 
 
 if __name__ == "__main__":

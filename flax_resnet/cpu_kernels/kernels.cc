@@ -65,19 +65,19 @@ Shape shape_of(const Buffer& x, const Buffer& kernel, const Buffer& y, int64_t s
 }
 
 ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buffer& y, int64_t stride, int64_t padding,
-                    std::string_view way) {
+                    std::string_view algorithm) {
   return Worker::instance().run([&] {
     const Shape s = shape_of(x, kernel, y, stride, padding);
     const bool single = x.element_type() == ffi::F32;
     const auto require_channels = [&](int64_t multiple) {
       if (kernel.element_type() != ffi::F32 || s.inputs % multiple || s.outputs % multiple)
-        throw std::invalid_argument(std::string(way) + " is for float32 kernels, and channels in multiples of " +
+        throw std::invalid_argument(std::string(algorithm) + " is for float32 kernels, and channels in multiples of " +
                                     std::to_string(multiple));
     };
     ask_for_huge_pages(kind == FORWARD ? y : kind == INPUT_GRAD ? x : kernel);
-    if (way == "onednn") {
+    if (algorithm == "onednn") {
       direct::convolve(kind, s, type_of(x), type_of(kernel), x.untyped_data(), kernel.untyped_data(), y.untyped_data());
-    } else if (way == "winograd") {
+    } else if (algorithm == "winograd") {
       require_channels(winograd::PANEL);
       if (s.side != 3 || stride != 1 || padding != 1)
         throw std::invalid_argument("winograd is for kernels of 3x3, stride 1 and padding 1");
@@ -85,7 +85,7 @@ ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buff
         winograd::convolve(kind, s, floats(x), floats(kernel), floats(y));
       else
         winograd::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
-    } else if (way == "amx") {
+    } else if (algorithm == "amx") {
       require_channels(amx::CHANNELS);
       if (single) throw std::invalid_argument("amx is for bfloat16");
       if (s.side > amx::LARGEST_SIDE)
@@ -93,24 +93,24 @@ ffi::Error convolve(Kind kind, const Buffer& x, const Buffer& kernel, const Buff
       if (!amx::available()) throw std::invalid_argument("amx is for processors that have it");
       amx::convolve(kind, s, bfloat16s(x), floats(kernel), bfloat16s(y));
     } else {
-      throw std::invalid_argument("onednn, winograd or amx expected, not " + std::string(way));
+      throw std::invalid_argument("onednn, winograd or amx expected, not " + std::string(algorithm));
     }
   });
 }
 
 ffi::Error conv_forward(Buffer x, Buffer kernel, ffi::Result<Buffer> y, int64_t stride, int64_t padding,
-                        std::string_view way) {
-  return convolve(FORWARD, x, kernel, *y, stride, padding, way);
+                        std::string_view algorithm) {
+  return convolve(FORWARD, x, kernel, *y, stride, padding, algorithm);
 }
 
 ffi::Error conv_input_grad(Buffer dy, Buffer kernel, ffi::Result<Buffer> dx, int64_t stride, int64_t padding,
-                           std::string_view way) {
-  return convolve(INPUT_GRAD, *dx, kernel, dy, stride, padding, way);
+                           std::string_view algorithm) {
+  return convolve(INPUT_GRAD, *dx, kernel, dy, stride, padding, algorithm);
 }
 
 ffi::Error conv_weight_grad(Buffer x, Buffer dy, ffi::Result<Buffer> dkernel, int64_t stride, int64_t padding,
-                            std::string_view way) {
-  return convolve(WEIGHT_GRAD, x, *dkernel, dy, stride, padding, way);
+                            std::string_view algorithm) {
+  return convolve(WEIGHT_GRAD, x, *dkernel, dy, stride, padding, algorithm);
 }
 
 // ---- batch norm ------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ ffi::Error norm_grad(Buffer dy, Buffer x, Buffer y, Buffer scale, Buffer bias,
 
 auto conv_binding() {
   return ffi::Ffi::Bind().Arg<Buffer>().Arg<Buffer>().Ret<Buffer>()
-      .Attr<int64_t>("stride").Attr<int64_t>("padding").Attr<std::string_view>("way");
+      .Attr<int64_t>("stride").Attr<int64_t>("padding").Attr<std::string_view>("algorithm");
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ import numpy as np
 from flax_resnet.cpu_kernels.build import has_amx
 from recipe.system.processor import processor_flags
 
-Way = Literal["onednn", "winograd", "amx"]
+Algorithm = Literal["onednn", "winograd", "amx"]
 
 _call = functools.partial(jax.ffi.ffi_call, vmap_method="sequential")
 
@@ -26,8 +26,8 @@ def _like(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
-def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Way:
-    """The fastest way to compute a convolution and its gradients; see `conv`.
+def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Algorithm:
+    """The fastest algorithm for a convolution and its gradients; see `conv`.
 
     The limits come from measurements of 3×3 convolutions (docs/results/speed.md,
     `python -m tools.convolution_algorithms`).
@@ -38,7 +38,7 @@ def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Way:
 
 
 def _suits_amx(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether there is a matrix unit, and the batch fills its tiles (amx.h): other ways take fewer images."""
+    """Whether there is a matrix unit, and the batch fills its tiles (amx.h): other algorithms take fewer images."""
     n, _, _, inputs = x.shape
     if kernel.dtype != jnp.float32 or x.dtype != jnp.bfloat16 or not has_amx():
         return False
@@ -46,7 +46,7 @@ def _suits_amx(x: jax.Array, kernel: jax.Array) -> bool:
 
 
 def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> bool:
-    """Whether Winograd's way (winograd.h) is faster than oneDNN's.
+    """Whether Winograd's algorithm (winograd.h) is faster than oneDNN's.
 
     It needs 16 multiplications for a tile of 2×2 results instead of 36. At an edge it can't leave out the
     padding, as oneDNN does, and its transforms take time too. Where there is AMX, oneDNN multiplies bfloat16
@@ -66,7 +66,9 @@ def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None = None) -> jax.Array:
+def conv(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, algorithm: Algorithm | None = None
+) -> jax.Array:
     """Convolve x (N, H, W, I) with a square kernel (K, K, I, O), padded alike on all sides.
 
     Args:
@@ -74,33 +76,35 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | 
       kernel: float32, or x's dtype; it is multiplied in x's dtype. Its gradient has its own.
       stride: in pixels, on both axes.
       padding: pixels of zeros on every side.
-      way: by oneDNN, by Winograd's way or by AMX; by default the fastest. For bfloat16, Winograd's way rounds
-        what it multiplies, sums of pixels and of kernel entries, to bfloat16.
+      algorithm: oneDNN's, Winograd's or AMX; by default the fastest. For bfloat16, Winograd's rounds what it
+        multiplies, sums of pixels and of kernel entries, to bfloat16.
 
     Returns:
       (N, H', W', O) in x's dtype, H' = (H + 2·padding − K) // stride + 1; sums are taken in float32.
     """
     sides = [(side + 2 * padding - kernel.shape[0]) // stride + 1 for side in x.shape[1:3]]
     y = jax.ShapeDtypeStruct((x.shape[0], *sides, kernel.shape[-1]), x.dtype)
-    return _call("resnet_conv_forward", y)(x, kernel, **_how(x, kernel, stride, padding, way))
+    return _call("resnet_conv_forward", y)(x, kernel, **_how(x, kernel, stride, padding, algorithm))
 
 
 def _how(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, algorithm: Algorithm | None
 ) -> dict[str, np.int64 | str]:
-    way = way or fastest(x, kernel, stride, padding)
-    return {"stride": np.int64(stride), "padding": np.int64(padding), "way": way}
+    algorithm = algorithm or fastest(x, kernel, stride, padding)
+    return {"stride": np.int64(stride), "padding": np.int64(padding), "algorithm": algorithm}
 
 
-def _conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int, way: Way | None) -> Any:
-    return conv(x, kernel, stride, padding, way), (x, kernel)
+def _conv_forward(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, algorithm: Algorithm | None
+) -> Any:
+    return conv(x, kernel, stride, padding, algorithm), (x, kernel)
 
 
 def _conv_backward(
-    stride: int, padding: int, way: Way | None, saved: Any, dy: jax.Array
+    stride: int, padding: int, algorithm: Algorithm | None, saved: Any, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    how = _how(x, kernel, stride, padding, way)
+    how = _how(x, kernel, stride, padding, algorithm)
     # two calls, so that XLA drops the one that nobody needs: the gradient of the images
     dx = _call("resnet_conv_input_grad", _like(x))(dy, kernel, **how)
     dkernel = _call("resnet_conv_weight_grad", _like(kernel))(x, dy, **how)

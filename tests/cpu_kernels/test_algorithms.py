@@ -1,4 +1,4 @@
-"""Which way a convolution goes, and what a way refuses."""
+"""Which algorithm a convolution takes, and what each refuses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def let_processor(monkeypatch: pytest.MonkeyPatch, *, amx: bool) -> None:
     monkeypatch.setattr(ops, "has_amx", lambda: amx)
 
 
-def way(
+def algorithm(
     shape: tuple[int, ...], outputs: int, side: int = 3, stride: int = 1, dtype: str = "bfloat16"
-) -> ops.Way:
+) -> ops.Algorithm:
     kernel = jax.ShapeDtypeStruct((side, side, shape[-1], outputs), jnp.float32)
     return ops.fastest(jax.ShapeDtypeStruct(shape, dtype), kernel, stride, side // 2)
 
@@ -29,7 +29,7 @@ def test_winograd_is_taken_where_it_is_faster(amx: bool, monkeypatch: pytest.Mon
     let_processor(monkeypatch, amx=amx)
 
     def suits(shape: tuple[int, ...], outputs: int, side: int = 3, stride: int = 1, dtype: str = "float32"):
-        return way(shape, outputs, side, stride, dtype) == "winograd"
+        return algorithm(shape, outputs, side, stride, dtype) == "winograd"
 
     assert suits((64, 32, 32, 64), 64)
     assert suits((64, 4, 4, 512), 512)
@@ -51,18 +51,18 @@ def test_winograd_is_taken_where_it_is_faster(amx: bool, monkeypatch: pytest.Mon
 
 def test_amx_is_taken_where_images_fill_its_tiles(monkeypatch: pytest.MonkeyPatch):
     let_processor(monkeypatch, amx=True)
-    assert way((16, 4, 4, 512), 512) == "amx"
-    assert way((100, 9, 9, 64), 96, stride=2) == "amx"
-    assert way((64, 32, 32, 64), 128, side=1) == "amx"
-    assert way((15, 4, 4, 512), 512) == "onednn"  # an image is a row of a tile
-    assert way((64, 32, 32, 3), 64) == "onednn"
-    assert way((64, 32, 32, 32), 16) == "onednn"
-    assert way((64, 4, 4, 512), 512, dtype="float32") == "winograd"
+    assert algorithm((16, 4, 4, 512), 512) == "amx"
+    assert algorithm((100, 9, 9, 64), 96, stride=2) == "amx"
+    assert algorithm((64, 32, 32, 64), 128, side=1) == "amx"
+    assert algorithm((15, 4, 4, 512), 512) == "onednn"  # an image is a row of a tile
+    assert algorithm((64, 32, 32, 3), 64) == "onednn"
+    assert algorithm((64, 32, 32, 32), 16) == "onednn"
+    assert algorithm((64, 4, 4, 512), 512, dtype="float32") == "winograd"
     let_processor(monkeypatch, amx=False)
-    assert way((64, 4, 4, 512), 512, stride=2) == "onednn"
+    assert algorithm((64, 4, 4, 512), 512, stride=2) == "onednn"
     # an older compiler; oneDNN has AMX all the same
     monkeypatch.setattr(ops, "processor_flags", lambda: ("amx_bf16",))
-    assert way((64, 4, 4, 512), 512) == "onednn"
+    assert algorithm((64, 4, 4, 512), 512) == "onednn"
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_the_convolutions_of_a_resnet18_and_their_gradients(
     }
     gradients = jax.make_jaxpr(jax.grad(make_loss(graphdef, 0.0), has_aux=True))(*variables, batch)
     # the images' own gradient is among them: XLA drops it later
-    assert str(gradients).count(f"('way', '{taken}')") == 3 * convolutions
+    assert str(gradients).count(f"('algorithm', '{taken}')") == 3 * convolutions
 
 
 @pytest.mark.parametrize(
-    ("how", "dtype", "channels", "outputs", "side", "stride", "padding", "why"),
+    ("algorithm", "dtype", "channels", "outputs", "side", "stride", "padding", "why"),
     [
         ("winograd", "float32", 32, 40, 3, 1, 1, "multiples of 32"),
         ("winograd", "float32", 40, 32, 3, 1, 1, "multiples of 32"),
@@ -102,19 +102,26 @@ def test_the_convolutions_of_a_resnet18_and_their_gradients(
         ("onednn", "float32", 32, 32, 3, 1, -1, "no negative padding"),
     ],
 )  # fmt: skip
-def test_what_a_way_can_not_do_is_refused(
-    how: ops.Way, dtype: str, channels: int, outputs: int, side: int, stride: int, padding: int, why: str
+def test_what_an_algorithm_can_not_do_is_refused(
+    algorithm: ops.Algorithm,
+    dtype: str,
+    channels: int,
+    outputs: int,
+    side: int,
+    stride: int,
+    padding: int,
+    why: str,
 ):
     x, kernel = jnp.ones((2, 8, 8, channels), dtype), jnp.ones((side, side, channels, outputs), jnp.float32)
     with pytest.raises(Exception, match=why):
-        jax.block_until_ready(ops.conv(x, kernel, stride, padding, how))
+        jax.block_until_ready(ops.conv(x, kernel, stride, padding, algorithm))
 
 
-@pytest.mark.parametrize("how", ["onednn", "winograd", "amx"])
+@pytest.mark.parametrize("algorithm", ["onednn", "winograd", "amx"])
 @pytest.mark.parametrize("of", [0, 1])
-def test_gradients_of_a_result_without_pixels_are_refused(how: ops.Way, of: int):
+def test_gradients_of_a_result_without_pixels_are_refused(algorithm: ops.Algorithm, of: int):
     def gradient(*arrays: jax.Array) -> jax.Array:
-        y, vjp = jax.vjp(lambda *a: ops.conv(*a, 1, 0, how), *arrays)
+        y, vjp = jax.vjp(lambda *a: ops.conv(*a, 1, 0, algorithm), *arrays)
         assert y.shape == (2, 0, 0, 32)
         return vjp(jnp.ones_like(y))[of]
 
@@ -123,8 +130,8 @@ def test_gradients_of_a_result_without_pixels_are_refused(how: ops.Way, of: int)
         jax.block_until_ready(jax.jit(gradient)(*arrays))
 
 
-@pytest.mark.parametrize("how", ["winograd", "amx"])
-def test_kernels_that_are_bfloat16_are_refused(how: ops.Way):
+@pytest.mark.parametrize("algorithm", ["winograd", "amx"])
+def test_kernels_that_are_bfloat16_are_refused(algorithm: ops.Algorithm):
     arrays = jnp.ones((2, 8, 8, 32), jnp.bfloat16), jnp.ones((3, 3, 32, 32), jnp.bfloat16)
     with pytest.raises(Exception, match="float32 kernels"):
-        jax.block_until_ready(ops.conv(*arrays, 1, 1, how))
+        jax.block_until_ready(ops.conv(*arrays, 1, 1, algorithm))

@@ -18,20 +18,20 @@ from flax_resnet.cpu_kernels import build, ops
 build.FLAGS = (*build.FLAGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 assert not build.load(), build.load()
 
-def block(x, w, scale, bias, mean, var, stride, way):
-    y, *_ = ops.norm_train(ops.conv(x, w, stride, w.shape[0] // 2, way), scale, bias, 1e-5, None, True)
+def block(x, w, scale, bias, mean, var, stride, algorithm):
+    y, *_ = ops.norm_train(ops.conv(x, w, stride, w.shape[0] // 2, algorithm), scale, bias, 1e-5, None, True)
     y, *_ = ops.norm_train(y, scale, bias, 1e-5, y, True)
     y, *_ = ops.norm_train(y, scale, bias, 1e-5, None, False)
     y = ops.norm_eval(y, scale, bias, mean, var, 1e-5, y, True)
     return jnp.sum(jnp.square(ops.norm_eval(y, scale, bias, mean, var, 1e-5, None, False)))
 
 def run(case):
-    dtype, batch, side, inputs, outputs, kernel, stride, way = case
+    dtype, batch, side, inputs, outputs, kernel, stride, algorithm = case
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (batch, side, side, inputs), dtype)
     w = jax.random.normal(keys[1], (kernel, kernel, inputs, outputs), jnp.float32)
     vectors = [jnp.full(outputs, value, jnp.float32) for value in (1, 0.5, 0.1, 2)]
-    grads = jax.jit(jax.grad(block, range(6)), static_argnums=(6, 7))(x, w, *vectors, stride, way)
+    grads = jax.jit(jax.grad(block, range(6)), static_argnums=(6, 7))(x, w, *vectors, stride, algorithm)
     assert all(bool(jnp.isfinite(grad).all()) for grad in grads)
 
 cases = [

@@ -19,7 +19,7 @@ W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 32, 32)), jnp.float3
 
 
 def loss(x: jax.Array, w: jax.Array) -> jax.Array:
-    """A convolution by Winograd's way and one by oneDNN's, with their batch norms."""
+    """A convolution by Winograd's algorithm and one by oneDNN's, with their batch norms."""
     scale, bias = jnp.ones(32, jnp.float32), jnp.zeros(32, jnp.float32)
     y, _, _ = ops.norm_train(ops.conv(x, w, 1, 1, "winograd"), scale, bias, 1e-5, x, True)
     y, _, _ = ops.norm_train(ops.conv(y, w, 1, 1, "onednn"), scale, bias, 1e-5, x, True)
