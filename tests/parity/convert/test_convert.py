@@ -64,7 +64,7 @@ def test_conversion_is_proven_and_told(source: Path, tmp_path: Path, capsys: pyt
 
 
 def test_without_check_nothing_is_computed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parity.convert, "prove", lambda *_: pytest.fail("was computed"))
+    monkeypatch.setattr(parity.convert.convert, "prove", lambda *_: pytest.fail("was computed"))
     assert main(["convert", str(source), str(tmp_path / "12"), "--no-check"]) == 0
 
 
