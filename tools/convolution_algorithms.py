@@ -2,9 +2,9 @@
 
     python -m tools.convolution_algorithms
 
-`ops.fastest` has its limits from here. The algorithms take turns; medians; a ratio above 1 says that the other
-one is faster than oneDNN's. The last tables have the errors of both, for random numbers: ‖a − b‖₂ / ‖b‖₂, where b
-is computed in float64 from the same numbers.
+`ops.fastest` has its limits from here. The algorithms take turns; medians; a ratio above 1 says that the
+other one is faster than oneDNN's. The last tables have the errors of both, for random numbers:
+‖a − b‖₂ / ‖b‖₂, where b is computed in float64 from the same numbers.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def fastest(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> Algor
 
 
 def _suits_amx(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether there is a matrix unit, and the batch fills its tiles (amx.h): other algorithms take fewer images."""
+    """Whether there is a matrix unit, and the batch fills its tiles (amx.h): other algorithms take less."""
     n, _, _, inputs = x.shape
     if kernel.dtype != jnp.float32 or x.dtype != jnp.bfloat16 or not has_amx():
         return False

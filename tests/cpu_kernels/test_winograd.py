@@ -1,4 +1,4 @@
-"""Winograd's algorithm against float64, within a bound derived from its own arithmetic; and where it is taken.
+"""Winograd's algorithm against float64, within a bound derived from its arithmetic; and where it is taken.
 
 y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A errs by at most γ·|Aᵀ|[(|G||g||Gᵀ|) ∘ (|Bᵀ||d||B|)]|A|, where γ counts the
 roundings that a term can meet on its way (Higham, "Accuracy and Stability of Numerical Algorithms", section
