@@ -1,4 +1,4 @@
-"""Every layer's input and output."""
+"""Every layer's input and output, in the order of PyTorch's execution."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
+
+from flax_resnet.nn.batch_norm import BatchNorm
 
 
 class Call(NamedTuple):
@@ -21,63 +23,63 @@ class Call(NamedTuple):
 
 @contextlib.contextmanager
 def record_calls(model: nnx.Module) -> Iterator[list[Call]]:
-    """Record the calls of all modules inside `model`; once the context is closed, in the order of definition.
+    """Record the calls of all modules inside `model`, in the order in which PyTorch finishes them.
 
-    That is PyTorch's order of execution. (Here, a batch norm that is given its residual runs behind the
-    shortcut.) Such a batch norm is recorded with its own output, without residual and ReLU, and the ReLU that
-    it is given with the result of their common pass.
+    A batch norm's output is recorded without the residual and the ReLU that it is given, and a ReLU that is a
+    module as a call of its own, whose output is the result of all three.
 
-    NNX has no forward hooks, so the modules' classes are wrapped while the context is open: don't run
+    NNX has no forward hooks, so the modules' classes are changed while the context is open: don't run
     other models of these classes in it. Works inside a trace as well.
     """
-    order = {id(module): path for path, module in in_order_of_definition(model)}
-    places = {module: place for place, module in enumerate(order)}
+    paths = {id(module): ".".join(map(str, path)) for path, module in nnx.iter_modules(model)}
+    originals: dict[Any, Callable[..., jax.Array]] = {
+        type(module): type(module).__call__
+        for path, module in nnx.iter_modules(model)
+        if path and callable(module)
+    }
     calls: list[Call] = []
-
-    def wrap(original: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        def recorded(self: nnx.Module, x: jax.Array, **joined: Any) -> jax.Array:
-            plain = original(self, x) if not joined else _without_statistics(original, self, x)
-            calls.append(Call(order[id(self)], self, x, plain))
-            return _joined(original, self, x, plain, joined) if joined else plain
-
-        return recorded
-
-    def _joined(
-        original: Callable[..., jax.Array], norm: nnx.Module, x: jax.Array, plain: jax.Array, joined: Any
-    ) -> jax.Array:
-        before = len(calls)
-        output = original(norm, x, **joined)
-        relu, residual = joined.get("relu"), joined.get("residual")
-        if isinstance(relu, nnx.Module) and len(calls) == before:  # native kernels did not call it
-            given = plain if residual is None else plain + residual
-            calls.append(Call(order[id(relu)], relu, given, output))
-        return output
-
-    classes = {type(module) for path, module in nnx.iter_modules(model) if path and callable(module)}
-    originals = {cls: cls.__call__ for cls in classes}
     try:
         for cls, original in originals.items():
-            cls.__call__ = wrap(original)  # type: ignore[method-assign]
+            record = _record_norm if issubclass(cls, BatchNorm) else _record
+            cls.__call__ = record(original, paths, calls)
         yield calls
     finally:
         for cls, original in originals.items():
-            cls.__call__ = original  # type: ignore[method-assign]
-        calls.sort(key=lambda call: places[id(call.module)])  # a module's own calls keep their order
+            cls.__call__ = original
 
 
-def in_order_of_definition(module: nnx.Module, path: str = "") -> Iterator[tuple[str, nnx.Module]]:
-    """Yield (path, module) of a module's parts, as its constructor made them, and behind them of itself."""
-    parts = enumerate(module) if isinstance(module, nnx.List) else vars(module).items()
-    for name, part in parts:
-        if isinstance(part, nnx.Module):
-            yield from in_order_of_definition(part, f"{path}.{name}" if path else str(name))
-    yield path, module
+def _record(
+    original: Callable[..., jax.Array], paths: dict[int, str], calls: list[Call]
+) -> Callable[..., jax.Array]:
+    def recorded(self: nnx.Module, x: jax.Array) -> jax.Array:
+        output = original(self, x)
+        calls.append(Call(paths[id(self)], self, x, output))
+        return output
+
+    return recorded
 
 
-def _without_statistics(original: Callable[..., jax.Array], module: nnx.Module, x: jax.Array) -> jax.Array:
-    """Call a module and put its statistics back."""
-    statistics = [(stat, stat[...]) for stat in vars(module).values() if isinstance(stat, nnx.BatchStat)]
-    output = original(module, x)
-    for stat, value in statistics:
-        stat[...] = value
-    return output
+def _record_norm(
+    original: Callable[..., jax.Array], paths: dict[int, str], calls: list[Call]
+) -> Callable[..., jax.Array]:
+    def recorded(
+        self: BatchNorm,
+        x: jax.Array,
+        *,
+        residual: jax.Array | None = None,
+        relu: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> jax.Array:
+        plain = original(nnx.clone(self), x)  # the running statistics that move are the copy's
+        end = len(calls)
+        output = original(self, x, residual=residual, relu=relu)
+        del calls[end:]  # XLA's batch norm calls the ReLU, the native one does not
+        found = [Call(paths[id(self)], self, x, plain)]
+        if isinstance(relu, nnx.Module):
+            found.append(Call(paths[id(relu)], relu, plain if residual is None else plain + residual, output))
+        # PyTorch normalises at once; here a block's shortcut, which the same call adds, has run by then
+        after = [i + 1 for i, call in enumerate(calls) if x is call.output or x is call.input]
+        position = after[-1] if after else end
+        calls[position:position] = found
+        return output
+
+    return recorded
