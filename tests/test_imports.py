@@ -1,4 +1,4 @@
-"""The import rules of the rooms, by reading the files and by looking at running programs."""
+"""The import rules of the packages, by reading the files and by looking at running programs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_no_file_imports_what_its_room_may_not(room: str):
-    files = list((ROOT / room).rglob("*.py"))
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_file_imports_what_its_package_may_not(package: str):
+    files = list((ROOT / package).rglob("*.py"))
     assert files
-    assert {path.name: bad for path in files if (bad := imported(path) & FORBIDDEN[room])} == {}
+    assert {path.name: bad for path in files if (bad := imported(path) & FORBIDDEN[package])} == {}
 
 
 # Part → the parts of the same package that it may import. Parts are its files and folders.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import platform
 
-import flax
 import jax
-import jaxlib
 import numpy as np
-import optax
 import torch
 
 from flax_resnet.cpu_kernels import choose
+from parity.environment import jax_versions
 from parity.verify.case import Case
 
 
@@ -27,10 +25,7 @@ def environment(case: Case) -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
-        "flax": flax.__version__,
-        "optax": optax.__version__,
+        **jax_versions(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "jax device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",

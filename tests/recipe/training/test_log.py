@@ -1,4 +1,4 @@
-"""Metrics, logs and messages."""
+"""The log of a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -6,23 +6,7 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-from recipe.system.errors import UserError, choice
 from recipe.training.log import RunLog, read_metrics
-from recipe.training.metrics import evaluate
-from recipe.training.progress import duration
-
-
-def test_evaluation_against_the_definition():
-    logits = np.array([[1.0, 2.0, 0.5], [1e4, -1e4, 0.0], [0.0, 0.0, 0.0]], np.float32)
-    labels = np.array([1, 1, 2])
-    evaluation = evaluate(logits, labels)
-    first = -math.log(math.exp(2) / (math.exp(1) + math.exp(2) + math.exp(0.5)))
-    assert math.isclose(evaluation.loss, (first + 2e4 + math.log(3)) / 3, rel_tol=1e-12)
-    assert (evaluation.correct, evaluation.count) == (1, 3)
-    np.testing.assert_allclose(evaluation.probabilities.sum(axis=1), 1)
 
 
 def test_the_log_drops_what_an_interrupted_run_had_not_saved(tmp_path: Path):
@@ -51,15 +35,3 @@ def test_tensorboard_reads_the_events(tmp_path: Path):
     again.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("test/acc")] == [(10, 0.25), (20, 0.5)]
-
-
-def test_a_wrong_name_gets_the_nearest_or_all():
-    assert choice("fruit", "apple", ("apple", "pear")) == "apple"
-    with pytest.raises(UserError, match="unknown fruit 'appel'; did you mean 'apple'"):
-        choice("fruit", "appel", ("apple", "pear"))
-    with pytest.raises(UserError, match="valid are: apple, pear"):
-        choice("fruit", "xyz", ("apple", "pear"))
-
-
-def test_durations_are_readable():
-    assert [duration(s) for s in (4, 89, 720, 12_000)] == ["4 s", "89 s", "12 min", "3 h 20 min"]
