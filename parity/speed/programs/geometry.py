@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import nn
 
 from parity.speed.jobs import Job, Layer
 from parity.speed.programs.problem import Problem
+from torch_ref.capture import Call, record_calls
 from torch_ref.train_state import make_model
 
 BLOCK_ENDS = {"basic": "bn2", "bottleneck": "bn3"}  # the batch norm before the sum
@@ -21,33 +21,25 @@ def layers(job: Job) -> tuple[Layer, ...]:
     block_end = BLOCK_ENDS[description.architecture.block]
     model = make_model(description, "f32", torch.device("meta"))
     found: dict[Layer, Layer] = {}
-
-    def note(name: str, layer: Layer) -> None:
-        same = found.get(layer)
-        found[layer] = (
-            dataclasses.replace(same, count=same.count + 1)
-            if same
-            else dataclasses.replace(layer, name=name, count=1)
-        )
-
-    def hook(name: str) -> Any:
-        def see(module: Any, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:
-            channels, size = map(int, inputs[0].shape[1:3])
-            if isinstance(module, nn.Conv2d):
-                kernel, stride = module.kernel_size[0], module.stride[0]
-                layer = Layer(
-                    "convolution", size, channels, module.out_channels, kernel, stride, name == "conv1"
-                )
-            else:
-                then = "residual" if name.endswith(block_end) else "" if "shortcut" in name else "relu"
-                layer = Layer("batch norm", size, channels, channels, then=then)
-            note(name, layer)
-
-        return see
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-            module.register_forward_hook(hook(name))
     side = description.image_size
-    model(torch.empty(job.batch_size, 3, side, side, device="meta"))
+    with record_calls(model) as calls:
+        model(torch.empty(job.batch_size, 3, side, side, device="meta"))
+    for call in calls:
+        if isinstance(call.module, nn.Conv2d | nn.BatchNorm2d):
+            layer = _layer(call, block_end)
+            same = found.get(layer)
+            found[layer] = dataclasses.replace(
+                same or layer, name=same.name if same else call.path, count=same.count + 1 if same else 1
+            )
     return tuple(found.values())
+
+
+def _layer(call: Call, block_end: str) -> Layer:
+    """The sizes of a layer in a forward pass."""
+    channels, size = map(int, call.input.shape[1:3])
+    if isinstance(call.module, nn.Conv2d):
+        kernel, stride = call.module.kernel_size[0], call.module.stride[0]
+        outputs = call.module.out_channels
+        return Layer("convolution", size, channels, outputs, kernel, stride, call.path == "conv1")
+    then = "residual" if call.path.endswith(block_end) else "" if "shortcut" in call.path else "relu"
+    return Layer("batch norm", size, channels, channels, then=then)
