@@ -32,7 +32,7 @@ from torch_ref.train_state import make_model
 LOGITS = "logits"
 
 
-class Layer(NamedTuple):
+class LayerCall(NamedTuple):
     """One layer's turn in a forward pass."""
 
     path: str
@@ -44,7 +44,7 @@ class Layer(NamedTuple):
 class Pass(NamedTuple):
     """A forward pass: every layer in the order in which it finished, and the statistics afterwards."""
 
-    layers: list[Layer]
+    layers: list[LayerCall]
     statistics: Arrays
 
     @property
@@ -85,10 +85,10 @@ class TorchNetwork:
             with torch_ref.steps.autocast(self.precision, torch.device("cpu")):
                 logits = self.network(self.tensor(images))
             layers = [
-                Layer(call.path, type(call.module).__name__, to_nhwc(call.input), to_nhwc(call.output))
+                LayerCall(call.path, type(call.module).__name__, to_nhwc(call.input), to_nhwc(call.output))
                 for call in calls
             ]
-            layers.append(Layer(LOGITS, "ResNet", images, to_nhwc(logits)))
+            layers.append(LayerCall(LOGITS, "ResNet", images, to_nhwc(logits)))
             statistics = {
                 name: to_float(buffer) for name, buffer in self.network.named_buffers() if "running" in name
             }
@@ -175,7 +175,7 @@ class FlaxNetwork:
         batch = jnp.asarray(images, self.dtype)
         inputs, outputs, batch_stats = self._forward(self.params, self.batch_stats, batch, training=training)
         layers = [
-            Layer(path, kind, to_float(x), to_float(y))
+            LayerCall(path, kind, to_float(x), to_float(y))
             for (path, kind), x, y in zip(self._paths[images.shape, training], inputs, outputs, strict=True)
         ]
         return Pass(layers, {name: to_float(array) for name, array in torch_arrays(batch_stats).items()})

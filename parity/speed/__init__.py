@@ -11,7 +11,7 @@ figures       medians, quartiles, ratios
 measurements  what was measured, and as JSON
 report/       the same as a table, as Markdown, as a picture
 compare       all of it, one comparison after the other
-layers        `--layers`: every convolution and batch norm alone
+layer_times   `--layers`: every convolution and batch norm alone
 
 `python -m tools.convolution_algorithms` times the algorithms of a native convolution.
 """

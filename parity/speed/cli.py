@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from parity.speed import layers
+from parity.speed import layer_times
 from parity.speed.compare import Options, run
 from parity.speed.jobs import MEASURES, PRECISIONS
 from parity.speed.measurements import FORMAT, Report, from_dict, name_of, render_json
@@ -71,9 +71,9 @@ def single_layers(options: argparse.Namespace) -> int:
     if options.png:
         raise UserError("--layers makes tables only; leave --png out")
     tables = []
-    for table in layers.measure(chosen(options), shown(sys.argv[1:])):
+    for table in layer_times.measure(chosen(options), shown(sys.argv[1:])):
         tables.append(table)
-        print("\n".join([table.title, *grid.aligned(layers.render(table)), ""]))
+        print("\n".join([table.title, *grid.aligned(layer_times.render(table)), ""]))
         if options.json:
             content = [dataclasses.asdict(table) for table in tables]
             files.write_text(options.json, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from parity.speed.layers import LayerTable
-from parity.speed.layers import render as render_layers
+from parity.speed.layer_times import LayerTable
+from parity.speed.layer_times import render as render_layers
 from parity.speed.measurements import Report
 from parity.speed.report.text import LEGEND, header, rows, title, verdict
 from recipe.output import grid

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parity.engines import Layer, Pass, to_nhwc
+from parity.engines import LayerCall, Pass, to_nhwc
 from parity.verify.diagnose.cause import Cause, either, first_match, in_pytorch, is_close
 from parity.verify.result import Finding, first_over
 
@@ -44,7 +44,7 @@ def of_wiring(ours: Pass, theirs: Pass, findings: list[Finding]) -> Cause:
     return found or Cause("wiring", f"{path} gets another input: between {producer} and {path}")
 
 
-def _block_sums(block: Layer, earlier: list[Layer]) -> list[Alternative]:
+def _block_sums(block: LayerCall, earlier: list[LayerCall]) -> list[Alternative]:
     """What a residual block could give instead of relu(y + x)."""
     inner = [layer for layer in earlier if layer.path.startswith(f"{block.path}.")]
     main = [layer for layer in inner if ".shortcut" not in layer.path]
@@ -67,7 +67,7 @@ def _block_sums(block: Layer, earlier: list[Layer]) -> list[Alternative]:
     ]
 
 
-def _inputs(layer: Layer, earlier: list[Layer]) -> list[Alternative]:
+def _inputs(layer: LayerCall, earlier: list[LayerCall]) -> list[Alternative]:
     """What a layer could have got instead of its input."""
     found: list[Alternative] = []
     if earlier:

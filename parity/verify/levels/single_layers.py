@@ -12,7 +12,7 @@ from torch import nn
 
 from parity.budgets.layer_bounds import gradient_bounds, output_bound, statistics_bound
 from parity.budgets.reference import Arrays, Reference, distance, reference_errors, scaled
-from parity.engines import Layer, to_float, to_nchw, to_nhwc
+from parity.engines import LayerCall, to_float, to_nchw, to_nhwc
 from parity.verify.case import Case
 from parity.verify.diagnose.batch_norm import of_statistics
 from parity.verify.diagnose.cause import MATCHES, Cause
@@ -73,7 +73,7 @@ def hard_batch_norm(case: Case, precision: str) -> Check:
     far = 1000 if precision == "f64" else 4  # deviations; in float32 a thousand leave too few digits
     means = far * np.maximum(deviations, np.sqrt(module.eps))
     x = means + deviations * rng.normal(size=(2, 3, 3, module.num_features))
-    layer = Layer(path, type(module).__name__, x, x)
+    layer = LayerCall(path, type(module).__name__, x, x)
     upstream = rng.normal(size=x.shape)
     found = Findings()
     for finding, why in (
@@ -84,7 +84,7 @@ def hard_batch_norm(case: Case, precision: str) -> Check:
     return found.check(3, name, precision, UNITS[precision])
 
 
-def forward_of(layer: Layer, case: Case, training: bool, precision: str) -> list[Explained]:
+def forward_of(layer: LayerCall, case: Case, training: bool, precision: str) -> list[Explained]:
     """A layer's output, then its running statistics."""
     path, x = layer.path, rounded(layer.input, precision)
     module, given = case.torch("f64").module(path).train(training), to_nchw(x, torch.float64)
@@ -111,7 +111,7 @@ def forward_of(layer: Layer, case: Case, training: bool, precision: str) -> list
     return [(finding, functools.partial(why, finding.where)) for finding in found]
 
 
-def backward_of(layer: Layer, upstream: np.ndarray, case: Case, precision: str) -> list[Explained]:
+def backward_of(layer: LayerCall, upstream: np.ndarray, case: Case, precision: str) -> list[Explained]:
     """The gradients of a layer's input and parameters."""
     module = case.torch("f64").module(layer.path)
     x, upstream = rounded(layer.input, precision), rounded(upstream, precision)
@@ -153,7 +153,7 @@ def compare(
     return [elementwise(name, ours[name], theirs[name], bound) for name, bound in bounds().items()]
 
 
-def single_layers(case: Case, count: int, size: int, training: bool) -> Iterator[Layer]:
+def single_layers(case: Case, count: int, size: int, training: bool) -> Iterator[LayerCall]:
     """PyTorch's layers in float64, with inputs and outputs.
 
     No blocks: their layers are here, and their sum is compared end to end.

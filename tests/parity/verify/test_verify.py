@@ -21,7 +21,7 @@ from flax_resnet.cpu_kernels import build, ops
 from flax_resnet.model import ReLU
 from flax_resnet.nn.batch_norm import BatchNorm
 from parity.__main__ import main
-from parity.engines import Layer
+from parity.engines import LayerCall
 from parity.mutants import run as mutants
 from parity.mutants.catalogue import MUTANTS
 from parity.verify import cases
@@ -413,7 +413,7 @@ def test_a_cause_is_asked_for_at_the_first_failure_and_only_there():
 
 def test_layers_that_one_engine_alone_runs_come_first_and_in_order():
     first, second = (
-        forward.Pass([Layer(name, "ReLU", ONE, ONE) for name in names], {}) for names in ("abcd", "ebf")
+        forward.Pass([LayerCall(name, "ReLU", ONE, ONE) for name in names], {}) for names in ("abcd", "ebf")
     )
     found = forward.compare_outputs(first, second, {"b": 1.0}, "f64")
     assert [f.where.split()[0] for f in found] == ["e", "f", "a", "c", "d", "b"]
