@@ -24,7 +24,7 @@ namespace {
 using namespace cpu_kernels;
 using Buffer = ffi::AnyBuffer;
 
-// Unless malloc keeps its memory (recipe/memory.py), XLA takes its buffers from the system at every step and gives them
+// Unless malloc keeps its memory (recipe/system/memory.py), XLA takes its buffers from the system at every step and gives them
 // back, so that each page of a result is mapped and cleared when it is first written. That is a tenth or so of a step
 // in pages of 4 KiB, and less in pages of 2 MiB.
 void ask_for_huge_pages(const Buffer& result) {
