@@ -50,13 +50,20 @@ ARROWS = {
         "engines": {"arrays"},
         "budgets": {"arrays", "engines"},
         "convert": {"flags", "arrays", "engines", "budgets"},
-        "verify": {"flags", "environment", "arrays", "engines", "budgets", "convert"},
+        "cause": set(),
+        "result": {"cause"},
+        "report": {"result"},
+        "compare": {"flags", "environment", "budgets", "cause", "result", "report"},
+        "verify": {
+            "flags", "environment", "arrays", "engines", "budgets", "convert", "cause", "result", "report",
+            "compare",
+        },
         "mutants": {"flags", "verify"},  # of verify only where the project lies: it runs it as a program
         "speed": {"environment", "arrays", "engines", "budgets"},
         "flags": set(),
         "environment": set(),
-        "__init__": {"convert"},
-        "__main__": {"flags", "convert", "verify", "mutants", "speed"},
+        "__init__": {"convert", "compare"},
+        "__main__": {"flags", "convert", "compare", "verify", "mutants", "speed"},
     },
     "recipe": {
         "system": set(),

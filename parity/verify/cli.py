@@ -43,8 +43,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Check and report: 0 only if every check of every network passed."""
     from parity.verify import cases, run
-    from parity.verify.report import html as report_html
-    from parity.verify.report import json as report_json
+    from parity.report import html as report_html
+    from parity.report import json as report_json
 
     levels = run.level_range(options.levels)
     settings = {name: getattr(options, name) for name in ("seed", "quick", "cpu_kernels")}

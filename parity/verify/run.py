@@ -14,12 +14,12 @@ from flax_resnet.cpu_kernels import choose
 from flax_resnet.runtime import float64
 from parity.verify.case import Case
 from parity.verify.cases import real_data
-from parity.verify.diagnose.cause import Cause
+from parity.cause import Cause
 from parity.verify.environment import environment, subject
 from parity.verify.levels.registry import CHEAP_FIRST, LEVELS
 from parity.verify.project import PACKAGES, ROOT
-from parity.verify.report import text as report_text
-from parity.verify.result import Check, Finding, Report
+from parity.report import text as report_text
+from parity.result import Check, Finding, Report
 from recipe.system.errors import UserError
 
 
@@ -62,7 +62,8 @@ def verify(
             if stop and not check.passed:
                 break
     checks.sort(key=lambda check: check.level)
-    return Report(subject(case), environment(case), tuple(checks), time.monotonic() - started)
+    titles = {number: level.title for number, level in LEVELS.items()}
+    return Report(subject(case), environment(case), tuple(checks), time.monotonic() - started, titles)
 
 
 def _checks(case: Case, levels: set[int]) -> Iterator[Check]:

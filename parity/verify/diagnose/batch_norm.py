@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.engines import to_nhwc
-from parity.verify.diagnose.cause import (
+from parity.cause import (
     MATCH,
     UNKNOWN,
     Alternatives,

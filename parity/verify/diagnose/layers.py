@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from parity.engines import to_nhwc
 from parity.verify.diagnose import batch_norm
-from parity.verify.diagnose.cause import (
+from parity.cause import (
     MATCH,
     UNKNOWN,
     Alternatives,

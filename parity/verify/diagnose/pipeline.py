@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from parity.engines import to_nhwc
-from parity.verify.diagnose.cause import Alternatives, Cause, either
+from parity.cause import Alternatives, Cause, either
 
 
 def of_bytes(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.arrays import Arrays
-from parity.verify.diagnose.cause import Cause
+from parity.cause import Cause
 from parity.verify.training_runs import BOUND, Batches, Setting, State, TrainingRun, outcome, worst
 from recipe.plan import EpochPlan
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import torch_ref.optimizer
 from parity.arrays import Arrays
-from parity.verify.diagnose.cause import MATCH, Cause, common_ratio, either, scale_or_rounding
+from parity.cause import MATCH, Cause, common_ratio, either, scale_or_rounding
 from recipe.schedule import Schedule
 
 

@@ -12,7 +12,7 @@ from parity.engines import Pass
 from parity.verify.case import Case
 from parity.verify.diagnose.wiring import of_wiring
 from parity.verify.levels import single_layers
-from parity.verify.result import Check, Finding, Findings
+from parity.result import Check, Finding, Findings
 
 
 def check(case: Case, training: bool) -> Iterator[Check]:

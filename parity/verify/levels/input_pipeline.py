@@ -20,9 +20,9 @@ from parity.arrays import Arrays
 from parity.budgets.reference import C, gamma
 from parity.engines import to_float
 from parity.verify.case import Case
-from parity.verify.diagnose.cause import Cause
+from parity.cause import Cause
 from parity.verify.diagnose.pipeline import of_bytes, of_floats, of_resizing, resized
-from parity.verify.result import Check, Finding, Findings, elementwise
+from parity.result import Check, Finding, Findings, elementwise
 from recipe.plan import EpochPlan, make_plan
 from recipe.resize import bilinear
 from recipe.training.description import Augment

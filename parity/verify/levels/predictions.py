@@ -11,8 +11,8 @@ import flax_resnet.predict
 import torch_ref.predict
 from parity.budgets.reference import distance, reference_errors, scaled
 from parity.verify.case import Case
-from parity.verify.diagnose.cause import Cause
-from parity.verify.result import Check, Finding
+from parity.cause import Cause
+from parity.result import Check, Finding
 from recipe.normalisation import standardisation_table
 from recipe.training.description import Inference
 from recipe.training.metrics import evaluate

@@ -21,7 +21,7 @@ from parity.verify.levels import (
     structure,
     trajectory,
 )
-from parity.verify.result import Check
+from parity.result import Check
 from parity.verify.training_runs import WIDTH
 
 

@@ -15,10 +15,10 @@ from parity.budgets.reference import Arrays, Reference, distance, reference_erro
 from parity.engines import LayerCall, to_float, to_nchw, to_nhwc
 from parity.verify.case import Case
 from parity.verify.diagnose.batch_norm import of_statistics
-from parity.verify.diagnose.cause import MATCHES, Cause
+from parity.cause import MATCHES, Cause
 from parity.verify.diagnose.layers import of_layer
 from parity.verify.diagnose.training import of_gradients
-from parity.verify.result import Check, Finding, Findings, elementwise
+from parity.result import Check, Finding, Findings, elementwise
 
 PRECISIONS = ("f64", "f32", "bf16")
 MODE = {False: "eval", True: "train"}

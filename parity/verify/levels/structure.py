@@ -15,8 +15,8 @@ from flax_resnet.train_state import abstract_model
 from parity.arrays import join, split
 from parity.convert.state_dicts import wanted_shapes
 from parity.verify.case import Case
-from parity.verify.diagnose.cause import Cause
-from parity.verify.result import Check, Finding, Findings
+from parity.cause import Cause
+from parity.result import Check, Finding, Findings
 from torch_ref.train_state import COUNTER
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from parity.budgets.layer_bounds import output_bound, statistics_bound
 from parity.budgets.reference import UNIT, K, distance, gamma, perturbed, ratio, reference_errors, scaled
-from parity.verify.result import Check, Finding, Report
+from parity.result import Check, Finding, Report
 
 NAN, INF = math.nan, math.inf
 
@@ -61,7 +61,7 @@ def test_ratios(error: float, allowed: float, ratio: float):
 
 def test_nothing_compared_is_nothing_proven():
     assert not Check(1, "empty", "f64", "", ()).passed
-    assert not Report("x", {}, (), 0.0).passed
+    assert not Report("x", {}, (), 0.0, {}).passed
 
 
 def test_budgets_come_from_the_reference_alone():

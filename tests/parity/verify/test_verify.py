@@ -28,10 +28,10 @@ from parity.verify import cases
 from parity.verify import run as verify
 from parity.verify.case import Case
 from parity.verify.diagnose import layers as diagnose
-from parity.verify.diagnose.cause import FAMILIES, MATCH, Cause
+from parity.cause import FAMILIES, MATCH, Cause
 from parity.verify.environment import environment
 from parity.verify.levels import forward, predictions
-from parity.verify.result import Check, Finding, Findings
+from parity.result import Check, Finding, Findings
 from recipe.architectures import ModelDescription
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, save

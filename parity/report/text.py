@@ -7,9 +7,8 @@ import os
 import textwrap
 from typing import TextIO
 
-from parity.verify.levels.registry import LEVELS
-from parity.verify.report import words
-from parity.verify.result import Check, Report
+from parity.report import words
+from parity.result import Check, Report
 
 WIDTH = 110
 FIXED = 51  # what a line needs besides the names of the check and of its worst finding
@@ -35,7 +34,7 @@ def render(report: Report, colour: bool = False) -> str:
     if report.checks:
         lines += ["", page.paint(page.header(), DIM)]
     for level, checks in itertools.groupby(report.checks, lambda check: check.level):
-        lines.append(page.paint(f"{level} {LEVELS[level].title}", BOLD))
+        lines.append(page.paint(f"{level} {report.titles[level]}", BOLD))
         for check in checks:
             lines += page.check(check)
     lines.append("")

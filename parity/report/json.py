@@ -6,8 +6,7 @@ import json
 import math
 from typing import Any
 
-from parity.verify.levels.registry import LEVELS
-from parity.verify.result import Check, Finding, Report
+from parity.result import Check, Finding, Report
 
 FORMAT = 1  # changes when a program that reads this file must
 
@@ -28,7 +27,7 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
         "subject": report.subject,
         "seconds": _number(report.seconds),
         "environment": report.environment,
-        "checks": [_check(check) for check in report.checks],
+        "checks": [_check(check, report.titles[check.level]) for check in report.checks],
     }
     if mutants is not None:
         content["mutants"] = [
@@ -38,11 +37,11 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _check(check: Check) -> dict[str, Any]:
+def _check(check: Check, title: str) -> dict[str, Any]:
     first = check.first_failure
     return {
         "level": check.level,
-        "level_name": LEVELS[check.level].title,
+        "level_name": title,
         "name": check.name,
         "precision": check.precision,
         "unit": check.unit,

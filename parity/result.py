@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from parity.verify.diagnose.cause import Cause
+from parity.cause import Cause
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def elementwise(where: str, ours: np.ndarray, theirs: np.ndarray, bound: np.ndar
 class Check:
     """A named check: its findings in the order in which data flows (gradients: against it)."""
 
-    level: int  # of parity.verify.levels.LEVELS
+    level: int  # of `Report.titles`
     name: str
     precision: str  # f64 | f32 | bf16 | exact
     unit: str  # what error and allowed are: "of the largest element", "elements that differ", …
@@ -98,12 +98,13 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Everything that one run of `verify` found."""
+    """Everything that one run found."""
 
     subject: str  # "resnet18, cifar stem, width 64, 10 classes"
     environment: dict[str, str]  # versions, devices, threads, precision flags
     checks: tuple[Check, ...]
     seconds: float
+    titles: Mapping[int, str]  # of levels
 
     @property
     def passed(self) -> bool:

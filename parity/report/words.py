@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from parity.verify.result import Check, Finding, Report
+from parity.result import Check, Finding, Report
 
 
 def number(value: float) -> str:

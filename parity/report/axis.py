@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
-from parity.verify.report.markup import tag
-from parity.verify.result import Finding
+from parity.report.markup import tag
+from parity.result import Finding
 
 EDGE = 14  # room beside the logarithmic part of an axis, for zero and for what is not finite
 LABEL_ROOM = 26  # between the numbers of an axis

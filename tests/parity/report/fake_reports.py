@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from parity.verify.diagnose.cause import Cause
-from parity.verify.result import Check, Finding, Report
+from parity.cause import Cause
+from parity.result import Check, Finding, Report
+from parity.verify.levels.registry import LEVELS
 
 ENVIRONMENT = {
     "python": "3.13.0", "jax": "0.10.2", "flax": "0.12.9", "torch": "2.11.0+cpu", "numpy": "2.4.1",
     "device": "cpu, 2 threads", "matmul precision": "highest", "TF32": "off", "oneDNN": "on",
     "seed": "0", "k": "8",
 }  # fmt: skip
+TITLES = {number: level.title for number, level in LEVELS.items()}
 UNITS = {"f64": 2e-16, "f32": 1e-7, "bf16": 4e-3}
 NOT_ELEMENTS = {"f64": "of the largest element", "f32": "of the largest element", "bf16": "of the norm"}
 
@@ -94,7 +96,7 @@ def passing(blocks: int = 2, steps: int = 30) -> Report:
         Check(8, "loss on 1,000 test images", "f32", "relative", (Finding("loss", 3.1e-8, 4.4e-7),)),
         drift(16, 9, "PyTorch to Flax at step 10, back at step 20", "f64", steps),
     ]  # fmt: skip
-    return Report("resnet18, cifar stem, width 64, 10 classes", ENVIRONMENT, tuple(checks), 83.4)
+    return Report("resnet18, cifar stem, width 64, 10 classes", ENVIRONMENT, tuple(checks), 83.4, TITLES)
 
 
 def spoil(check: Check, start: int, factor: float, cause: Cause | None) -> Check:
@@ -164,7 +166,7 @@ def big() -> Report:
     checks[4] = dataclasses.replace(
         checks[4], findings=tuple(findings), cause=Cause("padding", "it is shifted")
     )
-    return Report("resnet50, imagenet stem, width 64, 1000 classes", ENVIRONMENT, tuple(checks), 912.0)
+    return Report("resnet50, imagenet stem, width 64, 1000 classes", ENVIRONMENT, tuple(checks), 912.0, TITLES)
 
 
 def mutants() -> list[dict[str, Any]]:

@@ -14,14 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from parity.verify.diagnose.cause import Cause
-from parity.verify.report import html as report_html
-from parity.verify.report import json as report_json
-from parity.verify.report import plots as report_plots
-from parity.verify.report import text as report_text
-from parity.verify.report import words as words
-from parity.verify.result import Check, Finding, Report
-from tests.parity.verify import fake_reports as fake
+from parity.cause import Cause
+from parity.report import html as report_html
+from parity.report import json as report_json
+from parity.report import plots as report_plots
+from parity.report import text as report_text
+from parity.report import words as words
+from parity.result import Check, Finding, Report
+from tests.parity.report import fake_reports as fake
 
 REPORTS = {
     "passing": fake.passing, "failing": fake.failing, "failing in 50 layers": lambda: fake.failing(3),
@@ -52,7 +52,7 @@ def hostile() -> Report:
         )
         for check in fake.failing().checks
     ]  # fmt: skip
-    return Report(spoil("resnet18"), {spoil("jax"): spoil("1")}, tuple(checks), 1.0)
+    return Report(spoil("resnet18"), {spoil("jax"): spoil("1")}, tuple(checks), 1.0, fake.TITLES)
 
 
 def flat(text: str) -> str:
@@ -104,7 +104,7 @@ def rebuild(content: dict[str, Any]) -> Report:
         )
         for check in content["checks"]
     ]  # fmt: skip
-    return Report(content["subject"], content["environment"], tuple(checks), float(content["seconds"]))
+    return Report(content["subject"], content["environment"], tuple(checks), float(content["seconds"]), fake.TITLES)
 
 
 def test_json_has_every_bit_of_the_report(report: Report):
@@ -116,7 +116,7 @@ def test_json_has_every_bit_of_the_report(report: Report):
 
 def test_json_writes_what_is_not_finite_as_words():
     check = Check(2, "n", "f32", "u", (Finding("a", math.nan, 1.0), Finding("b", np.float32(0.1), -math.inf)))
-    report = Report("s", {}, (check,), 1.0)
+    report = Report("s", {}, (check,), 1.0, fake.TITLES)
     first, second = strict(report_json.render(report, [{"seconds": math.nan}]))["checks"][0]["findings"]
     assert first == {"where": "a", "error": "nan", "allowed": 1.0, "ratio": "inf"}
     assert second == {"where": "b", "error": float(np.float32(0.1)), "allowed": "-inf", "ratio": "inf"}
@@ -346,7 +346,7 @@ def test_planted_bugs_that_nothing_caught_stand_out():
 
 
 def test_a_check_without_findings_is_shown_as_one():
-    report = Report("s", {}, (Check(1, "nothing", "exact", "u", ()),), 1.0)
+    report = Report("s", {}, (Check(1, "nothing", "exact", "u", ()),), 1.0, fake.TITLES)
     assert "nothing compared" in report_text.render(report)
     assert "nothing was compared" in Page(report_html.render(report)).text
     assert strict(report_json.render(report))["checks"][0]["worst"] is None

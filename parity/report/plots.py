@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from parity.verify.report import words
-from parity.verify.report.axis import EDGE, RatioAxis, power
-from parity.verify.report.markup import tag
-from parity.verify.result import Check, Finding
+from parity.report import words
+from parity.report.axis import EDGE, RatioAxis, power
+from parity.report.markup import tag
+from parity.result import Check, Finding
 
 WIDTH = 740
 ROW = 15  # height of a layer's row

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from parity.verify.levels.registry import LEVELS
-from parity.verify.report import plots, words
-from parity.verify.report.markup import tag, to_text
-from parity.verify.result import Check, Report
+from parity.report import plots, words
+from parity.report.markup import tag, to_text
+from parity.result import Check, Report
 
 STRIP_WIDTH = 140
 WIDTHS = (46, STRIP_WIDTH + 10, 166, 90, 60)  # of the columns after the first
@@ -99,7 +98,7 @@ def _checks(report: Report) -> Element:
     bodies = []
     for level, group in itertools.groupby(report.checks, lambda check: check.level):
         checks = list(group)
-        title: Element | str = f"{level} · {LEVELS[level].title}"
+        title: Element | str = f"{level} · {report.titles[level]}"
         if any(map(_has_more, checks)):
             title = tag("a", title, href=f"#level-{level}")
         rows = [tag("tr", tag("th", title, colspan=6, scope="rowgroup"))]
@@ -147,7 +146,7 @@ def _levels(report: Report) -> list[Element]:
         checks = [check for check in group if _has_more(check)]
         if not checks:
             continue
-        parts = [tag("h3", f"{level} · {LEVELS[level].title}")]
+        parts = [tag("h3", f"{level} · {report.titles[level]}")]
         parts += [_failures(check) for check in checks if not check.passed]
         steps = [check for check in checks if plots.is_trajectory(check) and plots.has_layers(check)]
         parts += [_trajectory(part) for part in plots.together(steps)]

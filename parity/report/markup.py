@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, tostring
 
-from parity.verify.report.words import printable
+from parity.report.words import printable
 
 Child = Element | str | None
 
