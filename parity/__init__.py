@@ -1,14 +1,22 @@
-"""The proof that both engines compute the same, and the way of checkpoints between them."""
+"""The proof that two networks compute the same, and the way of checkpoints between the frameworks."""
 
 from typing import Any
 
-__all__ = ["to_flax", "to_torch"]
+_PLACES = {
+    "compare": "comparison.api",
+    "assert_same": "comparison.api",
+    "Pair": "comparison.pair",
+    "Arguments": "comparison.inputs",
+    "to_flax": "convert.api",
+    "to_torch": "convert.api",
+}
+__all__ = ["Arguments", "Pair", "assert_same", "compare", "to_flax", "to_torch"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs both frameworks when it is asked for: tools.aot runs where there is no PyTorch."""
-    if name not in __all__:
+    """Import a part when it is asked for: tools.aot runs where there is no PyTorch."""
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from parity.convert import api as in_memory
+    from importlib import import_module
 
-    return getattr(in_memory, name)
+    return getattr(import_module(f"parity.{_PLACES[name]}"), name)

@@ -1,5 +1,6 @@
-"""Prove that both engines compute the same, and move checkpoints between them.
+"""Prove that two networks compute the same, and move checkpoints between the frameworks.
 
+python -m parity compare FILE.py[:FUNCTION] [--map] [--levels A-B] [--json FILE] [--html FILE]
 python -m parity verify [CHECKPOINT] [--arch NAME|all] [--quick] [--json FILE] [--html FILE]
 python -m parity mutants [--json FILE]
 python -m parity speed [--arch A,B] [--batch 64,128] [--precision f32,bf16] [--quick] [--json FILE]
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
+from parity.comparison import cli as comparison
 from parity.convert import cli as convert
 from parity.mutants import cli as mutants
 from parity.speed import cli as speed
@@ -36,6 +38,10 @@ COMMANDS = (
         convert.add_convert_flags, convert.run_convert,
     ),
     Command("inspect", "say what a checkpoint is", convert.add_inspect_flags, convert.run_inspect),
+    Command(
+        "compare", "check that any PyTorch and any Flax network compute the same",
+        comparison.add_flags, comparison.main,
+    ),
     Command("verify", "check that both engines compute the same", verify.add_flags, verify.main),
     Command(
         "mutants", "plant mistakes one at a time: verify must find them", mutants.add_flags, mutants.main

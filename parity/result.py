@@ -28,10 +28,15 @@ class Finding:
             return math.inf
         return self.error / self.allowed
 
+    @property
+    def failed(self) -> bool:
+        """Whether it is over its budget."""
+        return self.ratio > 1
+
 
 def first_over(findings: Iterable[Finding]) -> Finding | None:
     """The first finding that is over its budget."""
-    return next((finding for finding in findings if finding.ratio > 1), None)
+    return next((finding for finding in findings if finding.failed), None)
 
 
 def elementwise(where: str, ours: np.ndarray, theirs: np.ndarray, bound: np.ndarray) -> Finding:
@@ -59,7 +64,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether something was compared, and every finding is within its budget."""
-        return bool(self.findings) and all(finding.ratio <= 1 for finding in self.findings)
+        return bool(self.findings) and not any(finding.failed for finding in self.findings)
 
     @property
     def first_failure(self) -> Finding | None:

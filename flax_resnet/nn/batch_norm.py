@@ -93,8 +93,23 @@ class BatchNorm(nnx.Module):
             self.mean[...] = (1 - self.momentum) * mean + self.momentum * batch_mean
             # PyTorch stores the unbiased variance: n / (n - 1) is the Bessel factor
             self.var[...] = (1 - self.momentum) * var + self.momentum * batch_var * (n / (n - 1))
-        if self.cpu_kernels and relu:
-            return y
-        if residual is not None:
-            y = y + residual
-        return relu(y) if relu else y
+        return y if self.cpu_kernels and relu else _followed(y, residual, relu)
+
+    def unfused(
+        self,
+        x: jax.Array,
+        *,
+        residual: jax.Array | None = None,
+        relu: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> jax.Array:
+        """The same in separate steps: `parity.compare` calls this where it looks between them."""
+        return _followed(self(x), residual, relu)
+
+
+def _followed(
+    y: jax.Array, residual: jax.Array | None, relu: Callable[[jax.Array], jax.Array] | None
+) -> jax.Array:
+    """What is given to a batch norm, done behind it."""
+    if residual is not None:
+        y = y + residual
+    return relu(y) if relu else y

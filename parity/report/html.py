@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from parity.report import plots, words
-from parity.report.markup import tag, to_text
+from parity.report.markup import tag
+from parity.report.page import EVERY_DOT, STRIP_WIDTH, code, page, ratio_head, th, wide_table
 from parity.result import Check, Report
 
-STRIP_WIDTH = 140
 WIDTHS = (46, STRIP_WIDTH + 10, 166, 90, 60)  # of the columns after the first
 MUTANT_WIDTHS = (125, 170, 120, 115, 40)
 MOST_LISTED = 5  # failures in a table; the plots and the JSON have all
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # the browser loads nothing
 
 
 def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
@@ -34,17 +31,8 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
         parts += [_checks(report), *_levels(report)]
     if mutants is not None:
         parts.append(_mutants(mutants))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", f"Parity: {'the same' if report.passed else 'NOT the same'}, {report.subject}"),
-        tag("style", Path(__file__).with_name("report.css").read_text(encoding="utf-8")),
-    )
-    page = tag("html", head, tag("body", tag("main", *parts)), lang="en")
-    return f"<!DOCTYPE html>\n{to_text(page)}\n"
+    title = f"Parity: {'the same' if report.passed else 'NOT the same'}, {report.subject}"
+    return page(title, [part for part in parts if part is not None])
 
 
 def _top(report: Report) -> Element:
@@ -59,7 +47,7 @@ def _top(report: Report) -> Element:
         check, finding = pair
         lines.append(
             tag(
-                "p", f"Closest to its budget ({words.margin(finding)}): ", _code(finding.where),
+                "p", f"Closest to its budget ({words.margin(finding)}): ", code(finding.where),
                 f" in level {check.level}, {check.name}, {check.precision}.",
             )
         )  # fmt: skip
@@ -76,7 +64,7 @@ def _reason(check: Check) -> list[Element | str]:
         return [f"{check.name}: nothing was compared."]
     cause = check.cause
     return [
-        _code(first.where), f": {words.of_budget(first, check.unit)}. Likely cause: ",
+        code(first.where), f": {words.of_budget(first, check.unit)}. Likely cause: ",
         tag("strong", cause.words if cause else "none recognised"),
         f" ({cause.family})." if cause and cause.family else ".",
     ]  # fmt: skip
@@ -89,11 +77,10 @@ def _environment(report: Report) -> Element:
 
 def _checks(report: Report) -> Element:
     """A row per check; the comparisons of all checks are drawn on one axis."""
-    axis = plots.RatioAxis([f for check in report.checks for f in check.findings], 0, STRIP_WIDTH)
-    scale = tag("svg", *axis.labels(12), class_="strip", width=STRIP_WIDTH, height=16, aria_hidden="true")
+    axis, scale = ratio_head(report)
     head = tag(
-        "tr", _th("check"), _th("in"), tag("th", "error / budget", scale, scope="col"),
-        _th("its worst"), _th("margin", "number"), _th("", "tight"),
+        "tr", th("check"), th("in"), tag("th", "error / budget", scale, scope="col"),
+        th("its worst"), th("margin", "number"), th("", "tight"),
     )  # fmt: skip
     bodies = []
     for level, group in itertools.groupby(report.checks, lambda check: check.level):
@@ -105,13 +92,9 @@ def _checks(report: Report) -> Element:
         for check in checks:
             rows += _row(check, axis)
         bodies.append(tag("tbody", *rows))
-    text = (
-        "Every dot is one of a check's n comparisons: error divided by budget, on a logarithmic axis. "
-        "Right of the upright line, at 1, it fails; at the left edge the two sides are equal."
-    )
     return tag(
-        "section", tag("h2", "Checks"), tag("p", text, class_="quiet small"),
-        _wide_table(WIDTHS, head, bodies),
+        "section", tag("h2", "Checks"), tag("p", EVERY_DOT, class_="quiet small"),
+        wide_table(WIDTHS, head, bodies),
     )  # fmt: skip
 
 
@@ -129,7 +112,7 @@ def _row(check: Check, axis: plots.RatioAxis) -> list[Element]:
         tag(
             "tr", name, tag("td", check.precision, class_="tight"),
             tag("td", plots.strip(check, axis), class_="dots"),
-            tag("td", _code(worst.where if worst.error else "–"), tag("div", numbers, class_="quiet small")),
+            tag("td", code(worst.where if worst.error else "–"), tag("div", numbers, class_="quiet small")),
             tag("td", words.margin(worst), class_="number"),
             tag("td", tag("strong", result[0]), class_=f"tight {result[1]}"),
         )
@@ -164,11 +147,11 @@ def _failures(check: Check) -> Element:
     """The first failures of a check, in the order of the data."""
     failed = words.failures(check)
     head = tag(
-        "tr", _th("over budget"), _th("error", "number"), _th("allowed", "number"), _th("margin", "number")
+        "tr", th("over budget"), th("error", "number"), th("allowed", "number"), th("margin", "number")
     )
     rows = [
         tag(
-            "tr", tag("td", _code(finding.where)),
+            "tr", tag("td", code(finding.where)),
             *(tag("td", text, class_="number") for text in
               (words.number(finding.error), words.number(finding.allowed), words.margin(finding))),
         )
@@ -201,11 +184,11 @@ def _mutants(mutants: Sequence[dict[str, Any]]) -> Element:
     if mutants:
         text += f"; {statistics.median(m['seconds'] for m in mutants):.1f} s each (median)"
     head = tag(
-        "tr", _th("bug"), _th("planted in"), _th("caught by"), _th("named"), _th("cause"), _th("s", "number")
+        "tr", th("bug"), th("planted in"), th("caught by"), th("named"), th("cause"), th("s", "number")
     )
     return tag(
         "section", tag("h2", "Planted bugs"), tag("p", f"{text}."),
-        _wide_table(MUTANT_WIDTHS, head, [tag("tbody", *map(_mutant, mutants))]), id="mutants",
+        wide_table(MUTANT_WIDTHS, head, [tag("tbody", *map(_mutant, mutants))]), id="mutants",
     )  # fmt: skip
 
 
@@ -222,23 +205,7 @@ def _mutant(mutant: dict[str, Any]) -> Element:
         "td", tag("strong", "✗ not caught"), class_="bad"
     )  # fmt: skip
     return tag(
-        "tr", tag("td", mutant["name"]), tag("td", _code(mutant["file"])), caught,
-        tag("td", _code(mutant["where"] or "–")), cause,
+        "tr", tag("td", mutant["name"]), tag("td", code(mutant["file"])), caught,
+        tag("td", code(mutant["where"] or "–")), cause,
         tag("td", f"{mutant['seconds']:.1f}", class_="number"),
     )  # fmt: skip
-
-
-def _wide_table(widths: Sequence[int], head: Element, bodies: Sequence[Element]) -> Element:
-    """A table whose first column takes what the others leave; a narrow window scrolls it."""
-    columns = tag("colgroup", tag("col"), *(tag("col", width=width) for width in widths))
-    return tag("div", tag("table", columns, tag("thead", head), *bodies), class_="wide")
-
-
-def _code(name: str) -> Element:
-    """A name or path that may go on in another line after each of its dots and slashes."""
-    parts = re.split(r"(?<=[./])", name)
-    return tag("code", *itertools.chain.from_iterable((part, tag("wbr")) for part in parts))
-
-
-def _th(text: str, kind: str = "") -> Element:
-    return tag("th", text, scope="col", class_=kind) if kind else tag("th", text, scope="col")

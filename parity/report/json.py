@@ -25,13 +25,13 @@ def render(report: Report, mutants: list[dict[str, Any]] | None = None) -> str:
         "format": FORMAT,
         "passed": report.passed,
         "subject": report.subject,
-        "seconds": _number(report.seconds),
+        "seconds": number(report.seconds),
         "environment": report.environment,
         "checks": [_check(check, report.titles[check.level]) for check in report.checks],
     }
     if mutants is not None:
         content["mutants"] = [
-            {key: _number(value) if isinstance(value, float) else value for key, value in mutant.items()}
+            {key: number(value) if isinstance(value, float) else value for key, value in mutant.items()}
             for mutant in mutants
         ]
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -57,12 +57,13 @@ def _check(check: Check, title: str) -> dict[str, Any]:
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
         "where": finding.where,
-        "error": _number(finding.error),
-        "allowed": _number(finding.allowed),
-        "ratio": _number(finding.ratio),
+        "error": number(finding.error),
+        "allowed": number(finding.allowed),
+        "ratio": number(finding.ratio),
     }
 
 
-def _number(value: float) -> float | str:
+def number(value: float) -> float | str:
+    """A number, or "nan", "inf" or "-inf": JSON has no words for what is not finite."""
     value = float(value)
     return value if math.isfinite(value) else str(value)

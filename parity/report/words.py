@@ -33,7 +33,7 @@ def of_budget(finding: Finding, unit: str = "") -> str:
 
 def failures(check: Check) -> list[Finding]:
     """The findings over their budget, in the order of the data."""
-    return [finding for finding in check.findings if finding.ratio > 1]
+    return [finding for finding in check.findings if finding.failed]
 
 
 def likely_cause(check: Check) -> str:

@@ -42,9 +42,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Check and report: 0 only if every check of every network passed."""
-    from parity.verify import cases, run
     from parity.report import html as report_html
     from parity.report import json as report_json
+    from parity.verify import cases, run
 
     levels = run.level_range(options.levels)
     settings = {name: getattr(options, name) for name in ("seed", "quick", "cpu_kernels")}

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.cpu_kernels import choose
 from flax_resnet.runtime import float64
+from parity.cause import Cause
+from parity.report import text as report_text
+from parity.result import Check, Finding, Report
 from parity.verify.case import Case
 from parity.verify.cases import real_data
-from parity.cause import Cause
 from parity.verify.environment import environment, subject
 from parity.verify.levels.registry import CHEAP_FIRST, LEVELS
 from parity.verify.project import PACKAGES, ROOT
-from parity.report import text as report_text
-from parity.result import Check, Finding, Report
 from recipe.system.errors import UserError
 
 

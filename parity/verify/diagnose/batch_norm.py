@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parity.engines import to_nhwc
 from parity.cause import (
     MATCH,
     UNKNOWN,
@@ -22,6 +21,7 @@ from parity.cause import (
     first_match,
     scale_or_rounding,
 )
+from parity.engines import to_nhwc
 
 
 def mistakes(norm: nn.BatchNorm2d, x: Tensor, training: bool) -> Alternatives:

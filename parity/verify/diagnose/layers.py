@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parity.engines import to_nhwc
-from parity.verify.diagnose import batch_norm
 from parity.cause import (
     MATCH,
     UNKNOWN,
@@ -24,6 +22,8 @@ from parity.cause import (
     first_match,
     scale_or_rounding,
 )
+from parity.engines import to_nhwc
+from parity.verify.diagnose import batch_norm
 
 
 def of_layer(module: nn.Module, x: Tensor, output: np.ndarray, training: bool, match: float = MATCH) -> Cause:

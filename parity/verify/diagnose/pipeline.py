@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity.engines import to_nhwc
 from parity.cause import Alternatives, Cause, either
+from parity.engines import to_nhwc
 
 
 def of_bytes(

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parity.engines import LayerCall, Pass, to_nhwc
 from parity.cause import Cause, either, first_match, in_pytorch, is_close
+from parity.engines import LayerCall, Pass, to_nhwc
 from parity.result import Finding, first_over
 
 Alternative = tuple[str, str, Callable[[], Any]]  # family, words, what it would give

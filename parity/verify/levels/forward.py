@@ -9,10 +9,10 @@ import numpy as np
 
 from parity.budgets.reference import Arrays, distance, lower, reference_errors, scaled
 from parity.engines import Pass
+from parity.result import Check, Finding, Findings
 from parity.verify.case import Case
 from parity.verify.diagnose.wiring import of_wiring
 from parity.verify.levels import single_layers
-from parity.result import Check, Finding, Findings
 
 
 def check(case: Case, training: bool) -> Iterator[Check]:

@@ -9,12 +9,12 @@ import numpy as np
 
 from parity.budgets import near_ties
 from parity.budgets.reference import Arrays, distance, lower, reference_errors, scaled
-from parity.engines import Gradients
-from parity.verify.case import Case
 from parity.cause import Cause
+from parity.engines import Gradients
+from parity.result import Check, Finding, Findings, first_over
+from parity.verify.case import Case
 from parity.verify.diagnose.training import of_gradients, of_loss
 from parity.verify.levels import single_layers
-from parity.result import Check, Finding, Findings, first_over
 
 SMOOTHING = (0.0, 0.1)
 LOSS = "loss"

@@ -18,11 +18,11 @@ import torch_ref.augment
 import torch_ref.predict
 from parity.arrays import Arrays
 from parity.budgets.reference import C, gamma
-from parity.engines import to_float
-from parity.verify.case import Case
 from parity.cause import Cause
-from parity.verify.diagnose.pipeline import of_bytes, of_floats, of_resizing, resized
+from parity.engines import to_float
 from parity.result import Check, Finding, Findings, elementwise
+from parity.verify.case import Case
+from parity.verify.diagnose.pipeline import of_bytes, of_floats, of_resizing, resized
 from recipe.plan import EpochPlan, make_plan
 from recipe.resize import bilinear
 from recipe.training.description import Augment

@@ -17,11 +17,11 @@ import flax_resnet.optimizer
 import torch_ref.optimizer
 from parity.arrays import Arrays, is_param, params_tree, torch_arrays
 from parity.budgets.reference import C, gamma
-from parity.engines import to_float
-from parity.verify.case import Case
 from parity.cause import Cause
-from parity.verify.diagnose.training import of_learning_rate, of_update
+from parity.engines import to_float
 from parity.result import Check, Finding, Findings, elementwise
+from parity.verify.case import Case
+from parity.verify.diagnose.training import of_learning_rate, of_update
 from recipe.schedule import Schedule
 
 OPERATIONS = 16  # roundings of one update or one learning rate, rounded up

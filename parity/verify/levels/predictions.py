@@ -10,9 +10,9 @@ import torch
 import flax_resnet.predict
 import torch_ref.predict
 from parity.budgets.reference import distance, reference_errors, scaled
-from parity.verify.case import Case
 from parity.cause import Cause
 from parity.result import Check, Finding
+from parity.verify.case import Case
 from recipe.normalisation import standardisation_table
 from recipe.training.description import Inference
 from recipe.training.metrics import evaluate

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from parity.result import Check
 from parity.verify.case import Case
 from parity.verify.levels import (
     continuation,
@@ -21,7 +22,6 @@ from parity.verify.levels import (
     structure,
     trajectory,
 )
-from parity.result import Check
 from parity.verify.training_runs import WIDTH
 
 

@@ -12,13 +12,13 @@ from torch import nn
 
 from parity.budgets.layer_bounds import gradient_bounds, output_bound, statistics_bound
 from parity.budgets.reference import Arrays, Reference, distance, reference_errors, scaled
+from parity.cause import MATCHES, Cause
 from parity.engines import LayerCall, to_float, to_nchw, to_nhwc
+from parity.result import Check, Finding, Findings, elementwise
 from parity.verify.case import Case
 from parity.verify.diagnose.batch_norm import of_statistics
-from parity.cause import MATCHES, Cause
 from parity.verify.diagnose.layers import of_layer
 from parity.verify.diagnose.training import of_gradients
-from parity.result import Check, Finding, Findings, elementwise
 
 PRECISIONS = ("f64", "f32", "bf16")
 MODE = {False: "eval", True: "train"}

@@ -13,10 +13,10 @@ import torch_ref
 from flax_resnet.naming import torch_key, torch_shape
 from flax_resnet.train_state import abstract_model
 from parity.arrays import join, split
-from parity.convert.state_dicts import wanted_shapes
-from parity.verify.case import Case
 from parity.cause import Cause
+from parity.convert.state_dicts import wanted_shapes
 from parity.result import Check, Finding, Findings
+from parity.verify.case import Case
 from torch_ref.train_state import COUNTER
 
 

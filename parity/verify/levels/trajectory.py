@@ -13,10 +13,10 @@ import numpy as np
 
 from parity.budgets import near_ties
 from parity.budgets.reference import PERTURBATIONS, UNIT, K, distance
-from parity.verify.case import Case
 from parity.cause import Cause
-from parity.verify.diagnose.runs import OPTIONS, PER_DISPATCH, ignored_option, of_step, of_trajectory
 from parity.result import Check, Finding, Findings
+from parity.verify.case import Case
+from parity.verify.diagnose.runs import OPTIONS, PER_DISPATCH, ignored_option, of_step, of_trajectory
 from parity.verify.training_runs import (
     BOUND,
     EPOCH,

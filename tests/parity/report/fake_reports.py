@@ -166,7 +166,9 @@ def big() -> Report:
     checks[4] = dataclasses.replace(
         checks[4], findings=tuple(findings), cause=Cause("padding", "it is shifted")
     )
-    return Report("resnet50, imagenet stem, width 64, 1000 classes", ENVIRONMENT, tuple(checks), 912.0, TITLES)
+    return Report(
+        "resnet50, imagenet stem, width 64, 1000 classes", ENVIRONMENT, tuple(checks), 912.0, TITLES
+    )
 
 
 def mutants() -> list[dict[str, Any]]:

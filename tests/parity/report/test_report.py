@@ -104,7 +104,9 @@ def rebuild(content: dict[str, Any]) -> Report:
         )
         for check in content["checks"]
     ]  # fmt: skip
-    return Report(content["subject"], content["environment"], tuple(checks), float(content["seconds"]), fake.TITLES)
+    return Report(
+        content["subject"], content["environment"], tuple(checks), float(content["seconds"]), fake.TITLES
+    )
 
 
 def test_json_has_every_bit_of_the_report(report: Report):

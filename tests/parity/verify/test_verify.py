@@ -21,17 +21,17 @@ from flax_resnet.cpu_kernels import build, ops
 from flax_resnet.model import ReLU
 from flax_resnet.nn.batch_norm import BatchNorm
 from parity.__main__ import main
+from parity.cause import FAMILIES, MATCH, Cause
 from parity.engines import LayerCall
 from parity.mutants import run as mutants
 from parity.mutants.catalogue import MUTANTS
+from parity.result import Check, Finding, Findings
 from parity.verify import cases
 from parity.verify import run as verify
 from parity.verify.case import Case
 from parity.verify.diagnose import layers as diagnose
-from parity.cause import FAMILIES, MATCH, Cause
 from parity.verify.environment import environment
 from parity.verify.levels import forward, predictions
-from parity.result import Check, Finding, Findings
 from recipe.architectures import ModelDescription
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, save

@@ -1,0 +1,1 @@
+"""Whether any two networks compute the same: a PyTorch module and a Flax module of anybody's."""

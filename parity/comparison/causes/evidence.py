@@ -1,0 +1,98 @@
+"""What is known at a place that differs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from parity.cause import MATCHES, Cause, is_close
+
+Alternative = tuple[str, str, Callable[[], Any]]  # family, words, what it would give
+
+
+@dataclasses.dataclass
+class Evidence:
+    """Values of one place in float64, all in PyTorch's layout.
+
+    Attributes:
+      module: PyTorch's module, where the place is one's result.
+      args: with which it was called,
+      kwargs: and by keyword.
+      theirs: PyTorch's value.
+      ours: Flax's.
+      earlier: names and values that passed before, the last first.
+      training: the mode.
+      precision: of the run that differs.
+    """
+
+    module: nn.Module | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    theirs: np.ndarray
+    ours: np.ndarray
+    earlier: list[tuple[str, np.ndarray]]
+    training: bool
+    precision: str = "f64"
+
+    @property
+    def match(self) -> float:
+        """How close a mistake's numbers have to be, of the largest element."""
+        return MATCHES[self.precision]
+
+    @property
+    def x(self) -> Tensor:
+        """The module's first argument."""
+        leaves, _ = _pytree.tree_flatten((self.args, self.kwargs))
+        return next(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+    def changed(self, change: Callable[[Any], object]) -> Callable[[], np.ndarray]:
+        """What a copy of the module gives after a change."""
+
+        def run() -> np.ndarray:
+            assert self.module is not None
+            twin = copy.deepcopy(self.module).train(self.training)
+            with torch.no_grad():
+                change(twin)
+                return first_like(twin(*self.args, **self.kwargs), self.theirs)
+
+        return run
+
+    def first(self, alternatives: Iterator[Alternative]) -> Cause | None:
+        """The first mistake that gives Flax's value, or, made by PyTorch, undoes the difference."""
+        with torch.no_grad():
+            for family, words, make in alternatives:
+                try:
+                    value = make()
+                except (
+                    Exception
+                ):  # a mistake that can't be made here, whatever a stranger's module says of it
+                    continue
+                value = to_array(value)
+                if is_close(self.theirs, value, self.match):
+                    continue  # it explains nothing
+                if is_close(self.ours, value, self.match):
+                    return Cause(family, words)
+        return None
+
+
+def first_like(returned: Any, like: np.ndarray) -> np.ndarray:
+    """The first float array of a result that has a shape."""
+    leaves, _ = _pytree.tree_flatten(returned)
+    for leaf in leaves:
+        if isinstance(leaf, Tensor) and leaf.dtype.is_floating_point and tuple(leaf.shape) == like.shape:
+            return to_array(leaf)
+    raise ValueError("no such result")
+
+
+def to_array(value: Any) -> np.ndarray:
+    """A tensor or array as float64 in NumPy."""
+    if isinstance(value, Tensor):
+        value = value.detach().numpy()
+    return np.asarray(value, np.float64)

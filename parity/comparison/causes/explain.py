@@ -1,0 +1,195 @@
+"""Causes of the places that differ in a pinned run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from parity.cause import MATCHES, UNKNOWN, Cause, common_ratio, scale_or_rounding
+from parity.comparison.causes import layers, norms, pieces
+from parity.comparison.causes.evidence import Evidence
+from parity.comparison.findings import BACKWARDS, EQUAL, GRADIENT, LESS_EXACT, STATISTIC, Place
+from parity.comparison.judge import Outputs, named
+from parity.comparison.links import Link
+from parity.comparison.mapping.sources import Sources
+from parity.comparison.recording import Arrays, Call, Recording, Slot
+from parity.comparison.sides.torch_side import TorchSide
+
+ONE_PASS = "rounds like a variance in one pass, E[x²] − E[x]², which loses digits where the mean is large"
+MOST = 60  # places that are explained; the report says how many differ
+
+
+class Explainer:
+    """Explains what differs between two pinned runs.
+
+    Args:
+      side: PyTorch's network.
+      sources: of Flax's tensors.
+      links: between the runs.
+      outputs: which output is which.
+      watched: calls → the run of PyTorch in float64 with their arguments.
+      before: statistics before the pass.
+      training: the mode.
+      narrowed: where Flax converts to narrower floats; the float64 run left that out.
+    """
+
+    def __init__(
+        self,
+        side: TorchSide,
+        sources: Sources,
+        links: Sequence[Link],
+        outputs: Sequence[Outputs],
+        watched: Callable[[frozenset[Call]], Recording],
+        before: Arrays,
+        training: bool,
+        narrowed: Sequence[str],
+    ):
+        self._side, self._sources, self._links, self._outputs = side, sources, links, outputs
+        self._watched, self._before, self._training, self._narrowed = watched, before, training, narrowed
+
+    def explain(
+        self, found: Sequence[Place], theirs: Recording, ours: Recording, precision: str
+    ) -> list[Place]:
+        """The places, with a cause where one differs."""
+        wrong = [one for one in found if one.verdict != EQUAL][:MOST]
+        if not wrong:
+            return list(found)
+        slots = {(named(one.torch), one.torch.side): one for one in self._links}
+        calls = frozenset(
+            one.torch.call for one in self._links if named(one.torch) in {w.torch for w in wrong}
+        )
+        calls |= self._statistics_calls(wrong, theirs)
+        watched = self._watched(calls)
+        explained = {}
+        for place in wrong:
+            cause, guess = self._cause(place, slots, theirs, ours, watched, precision)
+            explained[id(place)] = dataclasses.replace(place, cause=cause, guess=guess)
+        return [explained.get(id(one), one) for one in found]
+
+    def _cause(
+        self, place: Place, slots: Any, theirs: Recording, ours: Recording, watched: Recording, precision: str
+    ) -> tuple[Cause, bool]:
+        if place.what == STATISTIC:
+            return self._of_statistic(place, theirs, ours, watched, precision), False
+        if place.what == GRADIENT or place.what.endswith(BACKWARDS):
+            return self._of_gradient(place, slots, theirs, ours)
+        if place.torch.startswith("output"):
+            one = next(o for o in self._outputs if place.torch in (o.torch, f"output {o.torch}"))
+            value = theirs.outputs[one.torch]
+            back = one.layout.back(ours.outputs[one.flax], value.shape)
+            return self._of_value(place, None, None, value, back, theirs, watched, precision)
+        link = slots.get((place.torch, "out" if place.what == "layer" else "in"))
+        if link is None:
+            return UNKNOWN, False
+        value = theirs.slots[link.torch].value
+        back = link.layout.back(ours.slots[link.flax].value, value.shape)
+        return self._of_value(place, link, link.torch, value, back, theirs, watched, precision)
+
+    def _of_value(
+        self, place: Place, link: Link | None, slot: Slot | None, value: np.ndarray, back: np.ndarray,
+        theirs: Recording, watched: Recording, precision: str,
+    ) -> tuple[Cause, bool]:  # fmt: skip
+        module, args, kwargs = None, (), {}
+        alone = link is not None and link.inner and link.torch.side == "out"
+        if alone and slot is not None and slot.call in watched.arguments:
+            module = self._side.module(slot.path)
+            args, kwargs = watched.arguments[slot.call]
+        earlier = self._earlier(theirs, slot)
+        given = Evidence(module, args, kwargs, value, back, earlier, self._training, precision)
+        if place.verdict == LESS_EXACT:
+            is_norm = "norm" in place.kind.lower()
+            return Cause("precision", ONE_PASS if is_norm else "a formula that rounds more"), True
+        found = given.first(layers.mistakes(given) if alone else pieces.mistakes(given))
+        if found:
+            return found, False
+        return self._by_size(back, value, precision)
+
+    def _by_size(self, ours: np.ndarray, theirs: np.ndarray, precision: str) -> tuple[Cause, bool]:
+        found = scale_or_rounding(ours, theirs, MATCHES[precision])
+        if found is None:
+            return UNKNOWN, False
+        if found.family == "precision" and precision != "f64" and self._narrowed:
+            found = Cause(found.family, f"{found.words}; Flax narrows at {', '.join(self._narrowed[:3])}")
+        return found, found.family == "precision"
+
+    def _earlier(self, theirs: Recording, slot: Slot | None) -> list[tuple[str, np.ndarray]]:
+        """Values of linked slots that passed before one, the last first."""
+        linked = {one.torch for one in self._links}
+        found: list[tuple[str, np.ndarray]] = []
+        for other, passing in theirs.slots.items():
+            if other == slot:
+                break
+            if other in linked:
+                name = named(other)
+                found.append((name if other.side == "out" else f"{name}'s argument", passing.value))
+        return found[::-1]
+
+    def _statistics_calls(self, wrong: Sequence[Place], theirs: Recording) -> frozenset[Call]:
+        owners = {one.torch.rpartition(".")[0] for one in wrong if one.what == STATISTIC}
+        return frozenset(call for call in theirs.order if call[0] in owners)
+
+    def _of_statistic(
+        self, place: Place, theirs: Recording, ours: Recording, watched: Recording, precision: str
+    ) -> Cause:
+        name = place.torch
+        owner, _, leaf = name.rpartition(".")
+        module: Any = self._side.module(owner)
+        source = self._sources[place.flax]
+        new = ours.state[place.flax]
+        calls = [call for call in watched.arguments if call[0] == owner]
+        if not isinstance(module, _BatchNorm) or len(calls) != 1 or source.names != (name,):
+            return scale_or_rounding(new, source(theirs.state), MATCHES[precision]) or UNKNOWN
+        (args, kwargs) = watched.arguments[calls[0]]
+        x = args[0] if args else next(iter(kwargs.values()))
+        old = self._before[name]
+        if old.shape != new.shape:
+            return UNKNOWN
+        return norms.of_statistic(module, x, old, new, leaf.rpartition("_")[2], MATCHES[precision])
+
+    def _of_gradient(
+        self, place: Place, slots: Any, theirs: Recording, ours: Recording
+    ) -> tuple[Cause, bool]:
+        """A gradient that differs though the values don't."""
+        if place.what == GRADIENT:
+            source = self._sources[place.flax]
+            a = source({n: theirs.grads[n] for n in source.names})
+            b = ours.grads[place.flax]
+            padding = self._padding(source.names[0], a, b)
+            if padding:
+                return padding, False
+        else:
+            link = next(
+                (slots[k] for k in ((place.torch, "in"), (place.torch, "out")) if k in slots and (
+                    (k[1] == "in") == (not place.what.startswith("between")))), None,
+            )  # fmt: skip
+            if link is None:
+                return UNKNOWN, False
+            grad, passing = theirs.slots[link.torch].grad, ours.slots[link.flax]
+            if grad is None or passing.grad is None:
+                return UNKNOWN, False
+            a, b = link.layout.grad(grad), passing.grad
+        if not np.any(b):
+            return Cause("gradient", "Flax gives it no gradient (stop_gradient, or it is not used)"), False
+        if not np.any(a):
+            return Cause("gradient", "PyTorch gives it no gradient (detach, or it is not used)"), False
+        ratio = common_ratio(b, a, MATCHES["f64"])
+        if ratio:
+            return Cause("gradient", f"it is {ratio:.9g} times PyTorch's"), False
+        return scale_or_rounding(b, a) or UNKNOWN, True
+
+    def _padding(self, name: str, theirs: np.ndarray, ours: np.ndarray) -> Cause | None:
+        owner = name.rpartition(".")[0]
+        module: Any = self._side.module(owner) if owner else None
+        index = getattr(module, "padding_idx", None)
+        if index is None or theirs.ndim != 2 or theirs.shape != ours.shape:
+            return None
+        rows = np.flatnonzero(np.abs(theirs - ours).max(1) > 1e-9 * np.abs(ours).max(initial=0))
+        if rows.tolist() != [index] or theirs[index].any():
+            return None
+        return Cause(
+            "embedding", f"the padding index {index} learns in Flax, and gets no gradient in PyTorch"
+        )

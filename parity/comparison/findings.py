@@ -1,0 +1,98 @@
+"""One comparison of the two networks at one place, and its verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from parity.budgets.reference import UNIT, K, distance
+from parity.cause import Cause
+from parity.result import Finding
+
+EQUAL, LESS_EXACT, FLOAT32_SIZED, DIFFERENT = "equal", "less exact", "float32-sized", "different"
+ANOTHER_FORMULA = (
+    1000.0  # times the budget in float64: below it an error is another formula's, not a constant's
+)
+
+# what is compared; what ends in BACKWARDS is a gradient
+LAYER, BETWEEN = "layer", "between"
+BACKWARDS = ", backwards"
+GRADIENT, INPUT_GRADIENT, STATISTIC = "gradient", "input gradient", "statistic"
+OUTPUT, LOSS, TENSOR, UPDATE, DROPOUT = "output", "loss", "tensor", "update", "dropout"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place(Finding):
+    """A finding with both paths, and what it takes to judge it.
+
+    Verdicts, from float64:
+
+    - equal: within the budget.
+    - less exact: within 1,000 budgets, and float32 would not show it: a formula that rounds more.
+    - float32-sized: float32 would not show it, but no formula loses that much: a constant or an intermediate held
+      in float32.
+    - different: float32 shows it.
+
+    In float32 and bfloat16 what is over its budget is different.
+    """
+
+    what: str
+    torch: str  # path of the module or name of the tensor
+    flax: str
+    kind: str  # class name of PyTorch's module
+    precision: str
+    size: float  # the largest element of what PyTorch has there
+    order: int  # of execution in PyTorch
+    cause: Cause | None = None  # the likely one, where it differs
+    guess: bool = False  # whether the cause was inferred, not reproduced by its numbers
+    reason: str = ""  # why the user allows it
+
+    @property
+    def verdict(self) -> str:
+        """One of the four."""
+        if self.ratio <= 1:
+            return EQUAL
+        in_float32 = self.allowed * UNIT["f32"] / UNIT["f64"]
+        if self.precision != "f64" or not math.isfinite(self.error) or self.error > in_float32:
+            return DIFFERENT
+        return LESS_EXACT if self.ratio < ANOTHER_FORMULA else FLOAT32_SIZED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a difference that nobody allowed."""
+        return self.verdict in (FLOAT32_SIZED, DIFFERENT) and not self.reason
+
+
+def place(
+    what: str, torch: str, flax: str, *, theirs: np.ndarray, ours: np.ndarray, own: float, precision: str,
+    kind: str = "", order: int = 0, bound: np.ndarray | None = None,
+) -> Place:  # fmt: skip
+    """Compare two arrays.
+
+    Args:
+      what: is compared.
+      torch: PyTorch's path.
+      flax: Flax's path.
+      theirs: PyTorch's array, in Flax's layout.
+      ours: Flax's.
+      own: PyTorch's own error there in float32 (or bfloat16).
+      precision: of Flax's run.
+      kind: class name of PyTorch's module.
+      order: of execution in PyTorch.
+      bound: what a theorem allows element by element; it counts where it is tighter than K times `own`.
+    """
+    factor = K * (UNIT["f64"] / UNIT["f32"] if precision == "f64" else 1.0)
+    allowed = factor * own
+    error = distance(ours, theirs, precision)
+    if bound is not None and math.isfinite(error):
+        difference = np.abs(ours - theirs)
+        tight = np.minimum(bound, allowed)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(difference == 0, 0.0, difference / tight)
+        worst = np.unravel_index(np.argmax(ratio), ratio.shape)
+        error, allowed = float(difference[worst]), float(tight[worst])
+    size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
+    where = torch if torch == flax or not flax else f"{torch} ~ {flax}"
+    return Place(where, error, allowed, what, torch, flax, kind, precision, size, order)

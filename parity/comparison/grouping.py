@@ -1,0 +1,105 @@
+"""Places that differ, by cause: what a report says once, with the number of places."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from parity.cause import UNKNOWN, Cause
+from parity.comparison.findings import BACKWARDS, BETWEEN, GRADIENT, INPUT_GRADIENT, LESS_EXACT, Place
+from parity.comparison.report import Difference
+from parity.result import Check
+
+PATHS = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")  # dotted names: their numbers differ from place to place
+FREE = "end to end"
+END_TO_END = Cause(
+    "unknown",
+    "end to end alone: every layer and piece that was looked at is the same, so it is in what was not",
+)
+
+
+def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
+    """What failed, by cause, in PyTorch's order of execution.
+
+    A gradient that differs at a place whose value differs already is a consequence, and so is what differs end to end
+    when a layer or piece on its own does.
+    """
+    alone = [
+        one
+        for check in checks
+        if FREE not in check.name and "free" not in check.name
+        for one in _failed(check)
+    ]
+    values = [one for one in alone if not _backwards(one)]
+    sites = {one.torch for one in values} | {
+        one.torch.rpartition(".")[0] for one in values if one.what == "tensor"
+    }
+    gradients = [one for one in alone if _backwards(one) and not _follows(one, values, sites)]
+    found = [*values, *gradients]
+    if not found:
+        free = [one for check in checks for one in _failed(check)]
+        found = [dataclasses.replace(one, cause=END_TO_END) for one in free[:1]]
+    return grouped(found)
+
+
+def less_exact(checks: Sequence[Check]) -> tuple[Difference, ...]:
+    """Places that are less exact, by cause."""
+    found = [
+        one for check in checks if FREE not in check.name for one in _places(check)
+        if one.verdict == LESS_EXACT and not one.reason and not _backwards(one)
+    ]  # fmt: skip
+    return grouped(found)
+
+
+def allowed(checks: Sequence[Check]) -> tuple[Difference, ...]:
+    """Places that the user allows, by reason."""
+    found = [one for check in checks for one in _places(check) if one.reason]
+    return grouped([dataclasses.replace(one, cause=Cause("allowed", one.reason)) for one in found])
+
+
+def grouped(places: Iterable[Place]) -> tuple[Difference, ...]:
+    """By cause, each place once: in float64 rather than float32, in eval rather than train."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], Place]] = {}
+    for one in places:
+        cause = one.cause or UNKNOWN
+        words = PATHS.sub(lambda match: re.sub(r"\d+", "#", match.group()), cause.words)
+        own = (one.torch, one.what) if cause.family == "unknown" else ("", "")
+        group = groups.setdefault((cause.family, f"{words}{own}"), {})
+        group.setdefault((one.torch, one.flax), one)
+    found = []
+    for (family, _), group in groups.items():
+        ordered = tuple(sorted(group.values(), key=lambda one: one.order))
+        cause = ordered[0].cause or UNKNOWN
+        found.append(Difference(family, cause.words, ordered, ordered[0].guess))
+    return tuple(sorted(found, key=lambda difference: difference.first.order))
+
+
+def _backwards(one: Place) -> bool:
+    return one.what.endswith(BACKWARDS) or one.what in (GRADIENT, INPUT_GRADIENT)
+
+
+def _follows(one: Place, values: Sequence[Place], sites: set[str]) -> bool:
+    """Whether a gradient differs because a value does."""
+    if one.torch in sites:
+        return True
+    if one.what == GRADIENT:
+        owners = {name.rpartition(".")[0] for name in one.torch.split(" + ")}
+        return any(_inside(site, owner) or _inside(owner, site) for site in sites for owner in owners)
+    if any(_inside(site, one.torch) for site in sites):
+        return True
+    if one.what == BETWEEN + BACKWARDS or one.what == INPUT_GRADIENT:
+        return any(v.what == BETWEEN and v.order >= one.order for v in values)
+    return False
+
+
+def _inside(path: str, module: str) -> bool:
+    return path == module or path.startswith(f"{module}.")
+
+
+def _places(check: Check) -> list[Place]:
+    return [one for one in check.findings if isinstance(one, Place)]
+
+
+def _failed(check: Check) -> list[Place]:
+    return [one for one in _places(check) if one.failed]

@@ -1,0 +1,216 @@
+"""From two runs to findings: every layer and piece between layers of a pinned run, every tensor of a free one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.comparison.findings import (
+    BACKWARDS,
+    BETWEEN,
+    GRADIENT,
+    INPUT_GRADIENT,
+    LAYER,
+    LOSS,
+    OUTPUT,
+    STATISTIC,
+    Place,
+    place,
+)
+from parity.comparison.links import Link
+from parity.comparison.mapping.layouts import Layout
+from parity.comparison.mapping.sources import Sources
+from parity.comparison.recording import Recording, Slot
+from parity.comparison.reference import Errors
+
+Bounds = Callable[
+    [Slot, str], np.ndarray | None
+]  # (a layer's slot, "value" or "grad") → what a theorem allows
+
+
+class Outputs(NamedTuple):
+    """An output of PyTorch, the same of Flax, and the way between them."""
+
+    torch: str
+    flax: str
+    layout: Layout
+
+
+class Judge:
+    """What both runs of a mode have in common.
+
+    Args:
+      sources: of Flax's tensors.
+      parameters: paths of Flax's parameters.
+      outputs: which output is which.
+      input_ways: by number of PyTorch's input: the number of Flax's and the way of its gradient.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        parameters: Sequence[str],
+        outputs: Sequence[Outputs],
+        input_ways: dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]],
+    ):
+        self._sources, self._parameters, self._outputs, self._inputs = (
+            sources,
+            parameters,
+            outputs,
+            input_ways,
+        )
+
+    def pinned(
+        self,
+        theirs: Recording,
+        ours: Recording,
+        links: Sequence[Link],
+        own: Errors,
+        precision: str,
+        bounds: Bounds | None = None,
+    ) -> Iterator[Place]:
+        """Every layer and piece on its own, forwards and backwards."""
+        for _, found in self.slots(theirs, ours, links, own, precision, bounds):
+            yield found
+        yield from self.outputs(theirs, ours, own, precision, BETWEEN)
+        yield from self.gradients(theirs, ours, own, precision)
+
+    def slots(
+        self,
+        theirs: Recording,
+        ours: Recording,
+        links: Sequence[Link],
+        own: Errors,
+        precision: str,
+        bounds: Bounds | None = None,
+    ) -> Iterator[tuple[Link, Place]]:
+        """The values and gradients that arrive at the links."""
+        position = {call: i for i, call in enumerate(theirs.order)}
+        for one in links:
+            if one.flax not in ours.slots or one.torch not in theirs.slots:
+                continue
+            a, b = theirs.slots[one.torch], ours.slots[one.flax]
+            common = {
+                "precision": precision, "kind": theirs.kinds[one.torch.path], "order": position[one.torch.call],
+            }  # fmt: skip
+            paths = named(one.torch), named(one.flax)
+            out = one.torch.side == "out"
+            yield one, place(
+                LAYER if out else BETWEEN, *paths, theirs=one.layout.value(a.value), ours=b.value,
+                own=own[("value", one.torch)],
+                bound=bounds(one.torch, "value") if bounds and out else None, **common,
+            )  # fmt: skip
+            if a.grad is not None and b.grad is not None and one.layout.pins:
+                yield one, place(
+                    (BETWEEN if out else LAYER) + BACKWARDS, *paths, theirs=one.layout.grad(a.grad),
+                    ours=b.grad, own=own[("grad", one.torch)], **common,
+                )  # fmt: skip
+
+    def outputs(
+        self, theirs: Recording, ours: Recording, own: Errors, precision: str, what: str = OUTPUT
+    ) -> Iterator[Place]:
+        """The network's outputs; pinned they are what is behind the last layer."""
+        for one in self._outputs:
+            yield place(
+                what, _output(one.torch), _output(one.flax),
+                theirs=one.layout.value(theirs.outputs[one.torch]), ours=ours.outputs[one.flax],
+                own=own[("output", one.torch)], precision=precision, order=len(theirs.order),
+            )  # fmt: skip
+        if theirs.loss is not None and ours.loss is not None and what == OUTPUT:
+            yield place(
+                LOSS, "loss", "loss", theirs=np.asarray(theirs.loss), ours=np.asarray(ours.loss),
+                own=own[("loss",)], precision=precision, order=len(theirs.order),
+            )  # fmt: skip
+
+    def gradients(self, theirs: Recording, ours: Recording, own: Errors, precision: str) -> Iterator[Place]:
+        """Of every parameter that only moves, and of every input."""
+        if not ours.grads:
+            return
+        starts = {path: i for i, (path, _) in reversed(list(enumerate(theirs.order)))}
+        for path, source in self._sources.items():
+            if path not in self._parameters or not source.moves:
+                continue
+            yield place(
+                GRADIENT, " + ".join(source.names), path,
+                theirs=source({n: theirs.grads[n] for n in source.names}) if all(
+                    n in theirs.grads for n in source.names
+                ) else np.zeros_like(ours.grads[path]),
+                ours=ours.grads[path], own=max(own.get(("param", n), 0.0) for n in source.names),
+                precision=precision, order=_position(source.names[0], starts),
+            )  # fmt: skip
+        for i, (j, way) in self._inputs.items():
+            a, b = theirs.input_grads[i], ours.input_grads[j]
+            if a is not None and b is not None:
+                name = f"input {i}"
+                yield place(
+                    INPUT_GRADIENT, name, name, theirs=way(a), ours=b, own=own[("input", i)],
+                    precision=precision,
+                )  # fmt: skip
+
+    def statistics(self, theirs: Recording, ours: Recording, own: Errors, precision: str) -> Iterator[Place]:
+        """Running statistics after the pass."""
+        starts = {path: i for i, (path, _) in reversed(list(enumerate(theirs.order)))}
+        for path, source in self._sources.items():
+            if path in self._parameters or path not in ours.state or not source.moves:
+                continue
+            if all(n in theirs.state for n in source.names):
+                yield place(
+                    STATISTIC, " + ".join(source.names), path, theirs=source(theirs.state),
+                    ours=ours.state[path], own=max(own[("state", n)] for n in source.names),
+                    precision=precision, order=_position(source.names[0], starts),
+                )  # fmt: skip
+
+
+def named(slot: Slot) -> str:
+    """A slot's module for a person: "layer1.0.conv1", its second run "layer1.0.conv1 (2)"."""
+    return f"{slot.path} ({slot.turn + 1})" if slot.turn else slot.path
+
+
+def _output(name: str) -> str:
+    return name if name == "output" else f"output {name}"
+
+
+def _position(tensor: str, starts: dict[str, int]) -> int:
+    """When the module that owns a tensor, or holds its owner, starts."""
+    path = tensor.rpartition(".")[0]
+    while path and path not in starts:
+        path = path.rpartition(".")[0]
+    return starts.get(path, 0)
+
+
+def input_ways(
+    leaves_t: Sequence[object], convert: Callable[[list[object]], Sequence[object]]
+) -> dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]]:
+    """How gradients of PyTorch's float inputs go to Flax's, where those are the same numbers in another order.
+
+    Args:
+      leaves_t: PyTorch's inputs.
+      convert: those → Flax's inputs.
+    """
+    floats = [i for i, x in enumerate(leaves_t) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    if not floats:
+        return {}
+    numbered = list(leaves_t)
+    ends = np.cumsum([np.size(leaves_t[i]) for i in floats])
+    for i, end in zip(floats, ends, strict=True):
+        size = np.size(leaves_t[i])
+        numbered[i] = np.arange(end - size, end, dtype=np.float64).reshape(np.shape(leaves_t[i]))
+    try:
+        found = convert(numbered)
+    except Exception:  # what a stranger's function makes of other numbers; then there is no way
+        return {}
+    ways = {}
+    for j, x in enumerate(found):
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or not x.size:
+            continue
+        index = np.rint(x).astype(np.int64)
+        k = int(np.searchsorted(ends, index.flat[0], "right"))
+        if not np.array_equal(index, x) or k >= len(floats):
+            continue
+        start = ends[k] - np.size(leaves_t[floats[k]])
+        local = index - start
+        if np.array_equal(np.sort(local.ravel()), np.arange(np.size(leaves_t[floats[k]]))):
+            ways[floats[k]] = j, lambda a, local=local: np.ravel(a)[local]
+    return ways

@@ -1,0 +1,141 @@
+"""Which value of Flax belongs to which of PyTorch, at the twins' arguments and results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.comparison.mapping.layouts import Layout, best, layouts
+from parity.comparison.mapping.sources import Sources
+from parity.comparison.mapping.twins import Twin
+from parity.comparison.recording import Arrays, Call, Passing, Pin, Pins, Recording, Slot
+
+
+class Link(NamedTuple):
+    """A slot of PyTorch, the same of Flax, and the way from one's array to the other's."""
+
+    torch: Slot
+    flax: Slot
+    layout: Layout
+    inner: bool  # of a layer, not of a block
+
+
+def candidates(twins: Iterable[Twin], of_t: Recording, of_f: Recording) -> list[tuple[Slot, Slot, bool]]:
+    """All pairs of slots of twins whose shapes fit, and whether they are a layer's."""
+    slots_t, slots_f = _by_call(of_t.slots), _by_call(of_f.slots)
+    return [
+        (a, b, twin.inner)
+        for twin in twins
+        for side in ("in", "out")
+        for b in slots_f.get((twin.flax, side), ())
+        for a in slots_t.get((twin.torch, side), ())
+        if layouts(of_t.slots[a].value.shape, of_f.slots[b].value.shape)
+    ]
+
+
+def link(
+    pairs: Iterable[tuple[Slot, Slot, bool]],
+    of_t: Recording,
+    of_f: Recording,
+    sources: Sources,
+    tensors: Arrays,
+) -> list[Link]:
+    """One partner for every slot of Flax that has candidates: by value among several, else in order.
+
+    Args:
+      pairs: what `candidates` gave.
+      of_t: PyTorch's run.
+      of_f: Flax's, free and with the same weights and inputs.
+      sources: of Flax's tensors; a linear layer's weight tells in which order its features come.
+      tensors: PyTorch's.
+    """
+    by_group: dict[tuple[Call, Call, str], list[tuple[Slot, Slot, bool]]] = {}
+    for a, b, inner in pairs:
+        by_group.setdefault((a.call, b.call, a.side), []).append((a, b, inner))
+    found: list[Link] = []
+    for group in by_group.values():
+        options = []
+        for position, (a, b, inner) in enumerate(group):
+            theirs, ours = of_t.slots[a].value, of_f.slots[b].value
+            same = theirs.shape == ours.shape
+            order = _features(a, b, theirs.shape[-1], sources, tensors) if same and theirs.ndim else ()
+            layout = (
+                Layout(tuple(range(theirs.ndim)), ours.shape, order)
+                if order
+                else best(layouts(theirs.shape, ours.shape), theirs, ours)
+            )
+            error = float(np.abs(layout.value(theirs) - ours).max(initial=0))
+            agrees = error < 1e-2 * float(np.abs(theirs).max(initial=0))
+            options.append((not agrees, position, Link(a, b, layout, inner)))
+        taken: set[Slot] = set()
+        for _, _, option in sorted(options, key=lambda option: option[:2]):
+            if option.torch not in taken and option.flax not in taken:
+                taken |= {option.torch, option.flax}
+                found.append(option)
+    position = {call: i for i, call in enumerate(of_t.order)}
+    return sorted(found, key=lambda one: (position[one.torch.call], one.torch.side, one.torch.number))
+
+
+def without_link(twins: Iterable[Twin], links: Iterable[Link], of_t: Recording, of_f: Recording) -> list[str]:
+    """Results of twins whose shapes don't fit, in words."""
+    linked = {one.flax for one in links}
+    slots_t, slots_f = _by_call(of_t.slots), _by_call(of_f.slots)
+    words = []
+    for twin in twins:
+        given_t, given_f = slots_t.get((twin.torch, "out"), []), slots_f.get((twin.flax, "out"), [])
+        if given_t and given_f and not any(slot in linked for slot in given_f):
+            shapes = [
+                " and ".join(str(run.slots[s].value.shape) for s in slots)
+                for run, slots in ((of_t, given_t), (of_f, given_f))
+            ]
+            words.append(
+                f"{twin.torch[0]} gives {shapes[0]} in PyTorch, {twin.flax[0]} gives {shapes[1]} in Flax"
+            )
+    return words
+
+
+def torch_pins(links: Iterable[Link], run: Recording) -> Pins:
+    """What PyTorch's run says passes there."""
+    return {
+        one.torch: Pin(run.slots[one.torch].value, run.slots[one.torch].grad)
+        for one in links
+        if one.layout.pins
+    }
+
+
+def flax_pins(links: Iterable[Link], pins: Pins) -> Pins:
+    """The same in Flax."""
+    return {
+        one.flax: Pin(
+            one.layout.value(pins[one.torch].value),
+            None if (grad := pins[one.torch].grad) is None else one.layout.grad(grad),
+        )
+        for one in links
+        if one.torch in pins
+    }
+
+
+def _by_call(slots: Mapping[Slot, Passing]) -> dict[tuple[Call, str], list[Slot]]:
+    found: dict[tuple[Call, str], list[Slot]] = {}
+    for slot in slots:
+        found.setdefault((slot.call, slot.side), []).append(slot)
+    return found
+
+
+def _features(a: Slot, b: Slot, features: int, sources: Sources, tensors: Arrays) -> tuple[int, ...]:
+    """In which order Flax's linear layer takes PyTorch's features; () if in the same one.
+
+    It is read off the weight's mapping: a flatten of channels first beside one of channels last.
+    """
+    source, name = sources.get(f"{b.path}.kernel"), f"{a.path}.weight"
+    if a.side != "in" or source is None or source.names != (name,) or not source.moves:
+        return ()
+    weight = tensors[name]
+    if weight.ndim != 2 or weight.shape[1] != features:
+        return ()
+    rows = source({name: np.broadcast_to(np.arange(features), weight.shape)})
+    if rows.ndim != 2 or np.ptp(rows, axis=1).any() or np.array_equal(rows[:, 0], np.arange(features)):
+        return ()
+    return tuple(int(i) for i in rows[:, 0])

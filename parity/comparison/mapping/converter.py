@@ -1,0 +1,159 @@
+"""The user's own converter: run it on numbers that are all different, and read off where each came from."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from parity.comparison.mapping.sources import Source, Sources
+from parity.comparison.recording import Arrays
+from recipe.system.errors import UserError
+
+BASE = 128  # digits that bfloat16 and float16 hold exactly, so that a converter may cast
+WORDS = "as the converter says"
+
+
+class Converter:
+    """Calls what the user gave.
+
+    Args:
+      convert: a state dict, of NumPy arrays or, if it fails with those, of tensors → Flax's tensors: a dict by
+        dotted paths, nested dicts, an `nnx.State`, or a whole model.
+      state_dict: float tensors by name → the whole state dict in NumPy.
+      named: what `convert` returns → arrays by the dotted paths of Flax.
+    """
+
+    def __init__(
+        self,
+        convert: Callable[[Any], Any],
+        state_dict: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
+        named: Callable[[Any], Arrays],
+    ):
+        self._convert, self._state_dict, self._named = convert, state_dict, named
+        self._takes: str | None = None
+
+    def __call__(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
+        """Flax's tensors by path, from PyTorch's float tensors by name."""
+        given = self._state_dict(tensors)
+        failures: list[Exception] = []
+        for kind in (self._takes,) if self._takes else ("NumPy arrays", "tensors"):
+            try:
+                found = self._convert(given if kind == "NumPy arrays" else _as_tensors(given))
+            except Exception as error:  # a stranger's code may raise anything
+                failures.append(error)
+                continue
+            self._takes = kind
+            return self._named(found)
+        error = failures[0]
+        words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        raise UserError(f"the converter fails on the PyTorch model's state dict: {words}") from error
+
+
+def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mapping[str, Any]) -> Sources:
+    """The source of every Flax tensor that the converter gives.
+
+    Args:
+      convert: the converter.
+      shapes_t: of PyTorch's float tensors.
+      shapes_f: of Flax's.
+
+    Raises:
+      UserError: if a tensor gets another shape than it has.
+    """
+    names = list(shapes_t)
+    sizes = [math.prod(shapes_t[n]) for n in names]
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if names else 0
+    passes = max(1, math.ceil(math.log(max(total, 2), BASE)))
+    ids = np.arange(total, dtype=np.int64)
+    indices: dict[str, np.ndarray] = {}
+    computed: set[str] = set()
+    for p in range(passes):
+        digits = ((ids // BASE**p) % BASE + 1).astype(np.float32)
+        parts = np.split(digits, ends[:-1])
+        found = convert({n: part.reshape(shapes_t[n]) for n, part in zip(names, parts, strict=True)})
+        for path, shape in shapes_f.items():
+            if path not in found:
+                continue
+            value = np.asarray(found[path], np.float64)
+            if value.shape != tuple(shape):
+                raise UserError(
+                    f"the converter gives {path} the shape {value.shape}; Flax's has {tuple(shape)}"
+                )
+            whole = np.rint(value)
+            if not np.array_equal(whole, value) or value.min(initial=1) < 1 or value.max(initial=1) > BASE:
+                computed.add(path)
+                continue
+            indices[path] = indices.get(path, 0) + (whole.astype(np.int64) - 1) * BASE**p
+    computed |= {path for path, index in indices.items() if index.max(initial=0) >= total}
+    sources = {
+        path: _moved(index, names, sizes, ends) for path, index in indices.items() if path not in computed
+    }
+    return sources | _computed(convert, sorted(computed), shapes_t)
+
+
+def _moved(index: np.ndarray, names: list[str], sizes: list[int], ends: np.ndarray) -> Source:
+    """A tensor that is gathered from others; `index` counts through all of them in order."""
+    which = np.searchsorted(ends, index, "right")
+    used = np.unique(which)
+    starts = ends - sizes
+    offsets = np.zeros(len(names), np.int64)  # of a used tensor in the concatenation of the used ones
+    offsets[used] = np.cumsum([0, *(sizes[i] for i in used[:-1])])
+    local = index - starts[which] + offsets[which]
+    if local.size and local.max() < 2**31:
+        local = local.astype(np.int32)
+    chosen = tuple(names[i] for i in used)
+    if len(chosen) == 1 and np.array_equal(local.ravel(), np.arange(sizes[used[0]])):
+        shape = index.shape
+        return Source(chosen, lambda t: t[chosen[0]].reshape(shape), WORDS, f"t.reshape{shape}")
+    return Source(chosen, functools.partial(_gather, chosen, local), WORDS, _as_code(local, sizes, used))
+
+
+def _gather(names: tuple[str, ...], index: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    if len(names) == 1:
+        return np.ravel(tensors[names[0]])[index]
+    return np.concatenate([np.ravel(tensors[n]) for n in names])[index]
+
+
+def _as_code(local: np.ndarray, sizes: list[int], used: np.ndarray) -> str:
+    """The gather of one tensor as transposition and reshape, where it is one; shapes of two axes only."""
+    if len(used) != 1 or local.size != sizes[used[0]] or local.ndim < 2:
+        return ""
+    flat = local.ravel()
+    columns = local.size // local.shape[0]
+    turned = np.arange(local.size).reshape(columns, local.shape[0]).T.ravel()
+    return f"t.reshape({columns}, -1).T.reshape{local.shape}" if np.array_equal(flat, turned) else ""
+
+
+def _computed(convert: Converter, paths: list[str], shapes_t: Mapping[str, Any]) -> Sources:
+    """Tensors that the converter computes: built by running it, from the tensors that turn them into NaN."""
+    if not paths:
+        return {}
+    names = list(shapes_t)
+    reached = {path: [False] * len(names) for path in paths}
+    for i, poisoned in enumerate(names):
+        given = {n: np.full(shapes_t[n], np.nan if n == poisoned else 1.0) for n in names}
+        found = convert(given)
+        for path in paths:
+            reached[path][i] = bool(np.isnan(np.asarray(found[path], np.float64)).any())
+    sources = {}
+    for path in paths:
+        used = tuple(n for n, hit in zip(names, reached[path], strict=True) if hit)
+
+        def build(tensors: Mapping[str, np.ndarray], path: str = path) -> np.ndarray:
+            filled = {n: tensors.get(n, np.zeros(shapes_t[n])) for n in names}
+            return np.asarray(convert(filled)[path], np.float64)
+
+        sources[path] = Source(used, build, "computed by the converter", moves=False)
+    return sources
+
+
+def _as_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The same state dict for converters that take PyTorch's tensors."""
+    import torch  # only where PyTorch is at hand anyway
+
+    return {name: torch.tensor(array) for name, array in arrays.items()}

@@ -1,0 +1,67 @@
+"""What a run of either network leaves behind: every value that passed between its modules."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Call = tuple[str, int]  # a module's path and its turn, from 0
+
+
+class Slot(NamedTuple):
+    """A place where an array enters or leaves a module."""
+
+    path: str  # "encoder.layer.0.attention"
+    turn: int  # 0 where the module runs for the first time in a pass
+    side: str  # "in" | "out"
+    number: int  # among the leaves of the arguments, or of what is returned
+
+    @property
+    def call(self) -> Call:
+        """The module's turn."""
+        return self.path, self.turn
+
+
+@dataclasses.dataclass
+class Passing:
+    """What passes a slot: a value forwards, a gradient backwards."""
+
+    value: np.ndarray
+    grad: np.ndarray | None = None
+
+
+class Dropout(NamedTuple):
+    """A dropout that would have been applied; comparisons leave it out."""
+
+    path: str  # of the module in which it happens
+    rate: float
+
+
+@dataclasses.dataclass
+class Recording:
+    """One forward pass and, where gradients were asked for, one backward pass."""
+
+    slots: dict[Slot, Passing]
+    order: list[Call]  # in which modules start
+    kinds: dict[str, str]  # path → class name
+    outputs: Arrays  # by their place in what the network returns; floats only
+    state: Arrays  # statistics afterwards
+    grads: Arrays  # by parameter
+    input_grads: list[np.ndarray | None]  # by leaf of the inputs; None where there is none
+    loss: float | None = None
+    dropouts: list[Dropout] = dataclasses.field(default_factory=list)
+    opaque: dict[str, str] = dataclasses.field(default_factory=dict)  # path or class → why nothing was seen
+    arguments: dict[Call, Any] = dataclasses.field(default_factory=dict)  # (args, kwargs) of watched calls
+
+
+class Pin(NamedTuple):
+    """What replaces a slot's value, and the gradient that arrives there."""
+
+    value: np.ndarray
+    grad: np.ndarray | None
+
+
+Pins = dict[Slot, Pin]

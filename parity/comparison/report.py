@@ -1,0 +1,73 @@
+"""Everything that a comparison found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from parity.comparison.findings import DIFFERENT, EQUAL, FLOAT32_SIZED, LESS_EXACT, Place
+from parity.result import Report
+
+TITLES = {
+    1: "mapping",
+    2: "evaluation forward",
+    3: "training forward",
+    4: "gradients",
+    5: "optimizer step",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Places that differ for one reason."""
+
+    family: str  # of the cause
+    words: str  # what happened
+    places: tuple[Place, ...]  # in PyTorch's order of execution
+    guess: bool = False  # whether the cause was only inferred, not reproduced by its numbers
+
+    @property
+    def first(self) -> Place:
+        """Where it comes first."""
+        return self.places[0]
+
+    @property
+    def worst(self) -> Place:
+        """Where it is largest beside its budget."""
+        return max(self.places, key=lambda place: place.ratio)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareReport(Report):
+    """A report whose findings are places, grouped by cause.
+
+    Attributes:
+      differences: what failed, by cause, in PyTorch's order of execution.
+      less_exact: places where one side's formula rounds more; they don't fail.
+      allowed: what the user allowed, by reason.
+      unseen: what was not looked at, and why, in words.
+      notes: what else a reader has to know: guesses, and what was chosen.
+      mapping: the mapping as Python.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    less_exact: tuple[Difference, ...] = ()
+    allowed: tuple[Difference, ...] = ()
+    unseen: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    mapping: str = ""
+
+    @property
+    def places(self) -> Iterator[Place]:
+        """All of them."""
+        for check in self.checks:
+            for finding in check.findings:
+                if isinstance(finding, Place):
+                    yield finding
+
+    def count(self, verdict: str) -> int:
+        """How many places have a verdict."""
+        return sum(place.verdict == verdict for place in self.places)
+
+
+VERDICTS = (EQUAL, LESS_EXACT, FLOAT32_SIZED, DIFFERENT)

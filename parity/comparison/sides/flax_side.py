@@ -1,0 +1,336 @@
+"""What NNX and linen modules share as a side of a comparison: one compiled program for a mode and precision.
+
+A program runs freely or pinned: whether a slot's value is replaced is an argument, so nothing is compiled twice.
+"""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import get_opaque_trace_state
+
+from parity.comparison.float64 import in_float64
+from parity.comparison.inputs import Arguments
+from parity.comparison.recording import Arrays, Call, Dropout, Passing, Pins, Recording, Slot
+from recipe.system.errors import UserError
+
+DTYPES = {"f64": np.dtype(np.float64), "f32": np.dtype(np.float32), "bf16": jnp.dtype(jnp.bfloat16)}
+MODES = {  # names of arguments by which a network is told its mode, and what they are in train mode
+    "train": True, "training": True, "is_training": True,
+    "deterministic": False, "use_running_average": False, "eval": False, "inference": False,
+}  # fmt: skip
+
+Caller = Callable[..., Any]
+
+
+@jax.custom_vjp
+def _pin(x: Any, value: Any, grad: Any, probe: Any, on: Any) -> Any:
+    """`value` instead of `x` where `on`; the gradient that arrives is `probe`'s, and `grad` goes on instead."""
+    return jnp.where(on, value, x)
+
+
+def _pin_forward(x: Any, value: Any, grad: Any, probe: Any, on: Any) -> Any:
+    return jnp.where(on, value, x), (grad, on)
+
+
+def _pin_backward(kept: Any, arriving: Any) -> Any:
+    grad, on = kept
+    return jnp.where(on, grad, arriving), jnp.zeros_like(arriving), jnp.zeros_like(arriving), arriving, None
+
+
+_pin.defvjp(_pin_forward, _pin_backward)
+
+
+class Taps:
+    """What happens at every module's call inside a trace.
+
+    Args:
+      keep: paths of the modules to record, None for all.
+      pins: slot → (value, gradient, probe, whether it is on); slots without one are recorded only.
+    """
+
+    def __init__(self, keep: frozenset[str] | None, pins: Mapping[Slot, tuple[Any, Any, Any, Any]]):
+        self._keep, self._pins = keep, pins
+        self.values: dict[Slot, Any] = {}
+        self.order: list[Call] = []
+        self.kinds: dict[str, str] = {}
+        self.dropouts: list[Dropout] = []
+        self.opaque: dict[str, str] = {}
+        self._turns: dict[str, int] = {}
+        self._running: list[Call] = []
+        self._level = get_opaque_trace_state(convention="flax")
+
+    @property
+    def where(self) -> str:
+        """The module that is running."""
+        return self._running[-1][0] if self._running else ""
+
+    def call(self, path: str | None, kind: str, fn: Caller, args: Any, kwargs: Any, atoms: Any) -> Any:
+        """Run a module's method between its taps.
+
+        Args:
+          path: of the module; None if it is not known, since a transformation made it anew.
+          kind: its class name.
+          fn: the method.
+          args: and
+          kwargs: its arguments.
+          atoms: classes that are leaves of the arguments, though they are trees of arrays.
+        """
+        if get_opaque_trace_state(convention="flax") != self._level or path is None:
+            inside = f" in {self.where}" if self.where else ""
+            self.opaque.setdefault(f"{path or kind}{inside}", "runs inside jit, remat, scan or vmap")
+            return fn(*args, **kwargs)
+        again = bool(self._running) and self._running[-1][0] == path  # a method that calls another
+        if not path or again or (self._keep is not None and path not in self._keep):
+            return fn(*args, **kwargs)
+        call = path, self._turns.get(path, -1) + 1
+        self._turns[path] = call[1]
+        self.order.append(call)
+        self.kinds[path] = kind
+        flat, spec = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, atoms))
+        once: dict[int, Any] = {}  # an array that is given three times is one input
+        for number, x in enumerate(flat):
+            if id(x) not in once:
+                once[id(x)] = self._tap(x, Slot(*call, "in", number))
+        args, kwargs = jax.tree.unflatten(spec, [once[id(x)] for x in flat])
+        self._running.append(call)
+        returned = fn(*args, **kwargs)
+        self._running.pop()
+        flat, spec = jax.tree.flatten(returned, is_leaf=lambda x: isinstance(x, atoms))
+        flat = [self._tap(x, Slot(*call, "out", number)) for number, x in enumerate(flat)]
+        return jax.tree.unflatten(spec, flat)
+
+    def _tap(self, x: Any, slot: Slot) -> Any:
+        if not is_float_array(x):
+            return x
+        x = self.values[slot] = jnp.asarray(x)
+        if slot not in self._pins:
+            return x
+        value, grad, probe, on = self._pins[slot]
+        return _pin(x, value.astype(x.dtype), grad.astype(x.dtype), probe.astype(x.dtype), on)
+
+
+class FlaxSide(abc.ABC):
+    """The network that is compared with the reference.
+
+    Args:
+      call: (model or apply, *arguments, train=bool) → what the network returns.
+      outputs: what `call` returns → the tree that counts.
+      loss: what `call` returns → a scalar; without it gradients are of a random linear function of the outputs.
+    """
+
+    name = "Flax"
+    parameters: list[str]
+    guessed: str = ""  # how the mode is passed, if that is a guess
+
+    def __init__(
+        self,
+        call: Caller | None,
+        outputs: Callable[[Any], Any] | None,
+        loss: Callable[[Any], Any] | None,
+        signature: Callable[..., Any],
+    ):
+        self._call = call or self._guess_call(signature)
+        self._outputs, self._loss = outputs or (lambda found: found), loss
+        self._programs: dict[Any, tuple[Any, dict[str, Any]]] = {}
+        self.narrowed: list[str] = []
+
+    @abc.abstractmethod
+    def tensors(self) -> Arrays:
+        """All float tensors by their dotted paths, float64."""
+
+    @abc.abstractmethod
+    def owned(self) -> dict[str, frozenset[str]]:
+        """Module path → names of all float tensors in it."""
+
+    @abc.abstractmethod
+    def named(self, converted: Any) -> Arrays:
+        """What a converter returns, by dotted paths."""
+
+    @abc.abstractmethod
+    def forward(
+        self, tensors: Mapping[str, Any], inputs: Arguments, precision: str, training: bool, taps: Taps
+    ) -> tuple[Any, dict[str, Any]]:
+        """Inside a trace: what the network returns, and all tensors but parameters afterwards."""
+
+    def _guess_call(self, signature: Callable[..., Any]) -> Caller:
+        """Pass the mode by an argument whose name says so."""
+        try:
+            names = list(inspect.signature(signature).parameters)
+        except (TypeError, ValueError):
+            names = []
+        mode = next((name for name in MODES if name in names), None)
+        if mode is None:
+            return lambda m, *args, train, **kwargs: m(*args, **kwargs)
+        self.guessed = (
+            f"Flax is called with {mode}={'' if MODES[mode] else 'not '}train, by the argument's name"
+        )
+        return lambda m, *args, train, **kwargs: m(*args, **{mode: train == MODES[mode]}, **kwargs)
+
+    def describe(self, inputs: Arguments, training: bool = False) -> Recording:
+        """The order of calls and the shapes of all values, without computing."""
+        found: dict[str, Any] = {}
+
+        def program(tensors: Any, leaves: Any) -> Any:
+            taps = Taps(None, {})
+            returned, _ = self.forward(tensors, inputs.replaced(leaves), "f32", training, taps)
+            named = {n: x for n, x in _named_leaves(self._outputs(returned)) if is_float_array(x)}
+            found.update(vars(taps), outputs=named)
+            return list(named.values())
+
+        with jax.enable_x64(False):
+            tensors = {n: jax.ShapeDtypeStruct(a.shape, np.float32) for n, a in self.tensors().items()}
+            fixed, dynamic = _split(inputs, np.dtype(np.float32))
+            jax.eval_shape(lambda t, d: program(t, _merged(fixed, d)), tensors, dynamic)
+        shapes = {slot: np.broadcast_to(np.float64(0), x.shape) for slot, x in found["values"].items()}
+        outputs = {name: np.broadcast_to(np.float64(0), x.shape) for name, x in found["outputs"].items()}
+        return Recording(
+            {slot: Passing(array) for slot, array in shapes.items()}, found["order"], found["kinds"], outputs,
+            {}, {}, [], None, found["dropouts"], found["opaque"],
+        )  # fmt: skip
+
+    def run(
+        self,
+        tensors: Mapping[str, np.ndarray],
+        inputs: Arguments,
+        precision: str,
+        training: bool,
+        *,
+        pins: Pins | None = None,
+        off: frozenset[Slot] | None = None,
+        keep: frozenset[str] | None = None,
+        cotangents: Sequence[np.ndarray] | None = None,
+    ) -> Recording:
+        """One forward pass, and a backward pass where there are cotangents.
+
+        Args:
+          tensors: float tensors by name.
+          inputs: NumPy, as Flax takes them.
+          precision: f64, f32 or bf16: of tensors, inputs and computation.
+          training: the mode.
+          pins: what replaces the values and the gradients that pass.
+          off: pins that are there, but do nothing, so that the program is the same; None for none.
+          keep: paths of the modules to record, None for all.
+          cotangents: gradients of the outputs.
+        """
+        dtype = DTYPES[precision]
+        with jax.enable_x64(precision == "f64"), jax.default_matmul_precision("highest"):
+            fixed, dynamic = _split(inputs, dtype)
+            given = {name: _cast(a, dtype) for name, a in tensors.items()}
+            learned = {name: given[name] for name in self.parameters}
+            rest = {name: a for name, a in given.items() if name not in learned}
+            pinned = {
+                slot: (
+                    _cast(pin.value, dtype),
+                    _cast(np.zeros_like(pin.value) if pin.grad is None else pin.grad, dtype),
+                    jnp.asarray(not off or slot not in off),
+                )
+                for slot, pin in (pins or {}).items()
+            }
+            probes = {slot: jnp.zeros_like(value) for slot, (value, _, _) in pinned.items()}
+            weights = [_cast(c, dtype) for c in cotangents or ()]
+            floats = {i: x for i, x in dynamic.items() if is_float_array(x)}
+            others = {i: x for i, x in dynamic.items() if i not in floats}
+            key = (precision, training, keep, frozenset(pinned), cotangents is None)
+            if key not in self._programs:
+                self._programs[key] = self._program(
+                    inputs, fixed, precision, training, keep, cotangents is None
+                )
+            program, info = self._programs[key]
+            found, grads = program(learned, probes, floats, rest, others, pinned, weights)
+        return _recording(found, grads, info, len(inputs.leaves))
+
+    def _program(
+        self, inputs: Arguments, fixed: Any, precision: str, training: bool, keep: Any, forward_only: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """The compiled program, and what is known once it was traced."""
+        info: dict[str, Any] = {}
+
+        def compute(
+            learned: Any, probes: Any, floats: Any, rest: Any, others: Any, pinned: Any, weights: Any
+        ) -> Any:
+            pins = {slot: (value, grad, probes[slot], on) for slot, (value, grad, on) in pinned.items()}
+            taps = Taps(keep, pins)
+            leaves = _merged(fixed, {**floats, **others})
+            returned, state = self.forward(
+                {**learned, **rest}, inputs.replaced(leaves), precision, training, taps
+            )
+            named = _named_leaves(self._outputs(returned))
+            outputs = {name: x for name, x in named if is_float_array(x)}
+            info.update({**vars(taps), "slots": list(taps.values), "outputs": list(outputs)})
+            if self._loss:
+                loss = jnp.asarray(self._loss(returned))
+                if loss.shape:
+                    raise UserError(f"the loss of Flax has shape {loss.shape}: it has to be one number")
+            else:
+                pairs = zip(outputs.values(), weights, strict=not forward_only)
+                loss = sum((jnp.sum(o * w.astype(o.dtype)) for o, w in pairs), jnp.zeros(()))  # type: ignore[arg-type]
+            return loss, (loss, list(outputs.values()), state, list(taps.values.values()))
+
+        if forward_only:
+            fn = lambda *args: (compute(*args)[1], None)  # noqa: E731
+        else:
+            with_grads = jax.value_and_grad(compute, (0, 1, 2), has_aux=True)
+
+            def fn(*args: Any) -> Any:
+                (_, found), grads = with_grads(*args)
+                return found, grads
+
+        return jax.jit(in_float64(fn, self.narrowed) if precision == "f64" else fn), info
+
+
+def _recording(found: Any, grads: Any, info: Mapping[str, Any], inputs: int) -> Recording:
+    loss, outputs, state, values = found
+    slots = {slot: Passing(to_numpy(x)) for slot, x in zip(info["slots"], values, strict=True)}
+    of_parameters: Arrays = {}
+    of_inputs: list[np.ndarray | None] = [None] * inputs
+    if grads is not None:
+        of_parameters = {name: to_numpy(g) for name, g in grads[0].items()}
+        for slot, g in grads[1].items():
+            if slot in slots:
+                slots[slot].grad = to_numpy(g)
+        for i, g in grads[2].items():
+            of_inputs[i] = to_numpy(g)
+    return Recording(
+        slots, info["order"], info["kinds"],
+        {name: to_numpy(x) for name, x in zip(info["outputs"], outputs, strict=True)},
+        {name: to_numpy(x) for name, x in state.items()}, of_parameters, of_inputs, float(loss),
+        info["dropouts"], info["opaque"],
+    )  # fmt: skip
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """A copy in NumPy; floats as float64."""
+    return np.asarray(x, np.float64) if jnp.issubdtype(x.dtype, jnp.inexact) else np.asarray(x)
+
+
+def is_float_array(x: Any) -> bool:
+    """Whether it is an array of floats, of JAX (also while it is traced) or NumPy."""
+    return isinstance(x, jax.Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _cast(array: np.ndarray, dtype: Any) -> jax.Array:
+    return jnp.asarray(np.asarray(array).astype(dtype))
+
+
+def _split(inputs: Arguments, dtype: Any) -> tuple[list[Any], dict[int, Any]]:
+    """Leaves that are fixed (None where one is not), and by number those that are arrays."""
+    leaves = inputs.leaves
+    arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, np.ndarray)}
+    dynamic = {i: _cast(x, dtype) if x.dtype.kind == "f" else jnp.asarray(x) for i, x in arrays.items()}
+    return [None if i in arrays else x for i, x in enumerate(leaves)], dynamic
+
+
+def _merged(fixed: Sequence[Any], dynamic: Mapping[int, Any]) -> list[Any]:
+    return [dynamic.get(i, x) for i, x in enumerate(fixed)]
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path) or "output", leaf) for path, leaf in leaves]

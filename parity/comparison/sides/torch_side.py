@@ -1,0 +1,327 @@
+"""Anybody's PyTorch module as one side of a comparison."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree  # the one in which libraries register their output classes
+
+from parity.comparison.inputs import Arguments, is_float
+from parity.comparison.recording import Arrays, Call, Passing, Pins, Recording, Slot
+from parity.comparison.sides.torch_modes import Widened, WithoutDropout
+from recipe.system.errors import UserError
+
+DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
+
+Caller = Callable[..., Any]
+
+
+class TorchSide:
+    """The reference.
+
+    Args:
+      model: is copied, in each precision that is asked for, and left as it is.
+      call: (model, *arguments, train=bool) → what the network returns; without it, `model(*arguments)`.
+      outputs: what `call` returns → the tree that counts.
+      loss: what `call` returns → a scalar; without it gradients are of a random linear function of the outputs.
+      seed: for what draws random numbers.
+    """
+
+    name = "PyTorch"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        call: Caller | None = None,
+        outputs: Callable[[Any], Any] | None = None,
+        loss: Callable[[Any], Tensor] | None = None,
+        seed: int = 0,
+    ):
+        self._call = call or (lambda m, *args, train, **kwargs: m(*args, **kwargs))
+        self._outputs, self._loss, self._seed = outputs or (lambda found: found), loss, seed
+        self._models = {"f64": _copied(model, "f64")}
+        base = self._models["f64"]
+        self.tied: dict[str, str] = {}  # a tied tensor's further name → its first
+        names: dict[int, str] = {}
+        for name, tensor in _all_tensors(base):
+            first = names.setdefault(id(tensor), name)
+            if first != name:
+                self.tied[name] = first
+        self._names = names
+        self.parameters = [n for n, _ in base.named_parameters()]
+        self.persistent = {n for n in base.state_dict() if n not in self.tied}
+
+    def tensors(self) -> Arrays:
+        """All float tensors by their (first) names, float64."""
+        model = self._models["f64"]
+        return {n: to_numpy(t) for n, t in _tensors(model) if t.dtype.is_floating_point}
+
+    def state_dict(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What a converter is given: the whole state dict, with `tensors` for its float tensors, in float32."""
+        found: dict[str, Any] = {}
+        for name, tensor in self._models["f64"].state_dict().items():
+            given = tensors.get(self.tied.get(name, name))
+            found[name] = (
+                np.asarray(given, np.float32) if given is not None else to_numpy(tensor, widen=False)
+            )
+        return found
+
+    def owned(self) -> dict[str, frozenset[str]]:
+        """Module path → names of all float tensors in it."""
+        model = self._models["f64"]
+        return {
+            path: frozenset(
+                self._names[id(t)]
+                for t in [*module.parameters(), *module.buffers()]
+                if t.dtype.is_floating_point
+            )
+            for path, module in model.named_modules()
+        }
+
+    def module(self, path: str) -> nn.Module:
+        """A layer in float64; not to be changed."""
+        return self._models["f64"].get_submodule(path)
+
+    def run(
+        self,
+        tensors: Mapping[str, np.ndarray],
+        inputs: Arguments,
+        precision: str,
+        training: bool,
+        *,
+        pins: Pins | None = None,
+        keep: frozenset[str] | None = None,
+        cotangents: Sequence[np.ndarray] | None = None,
+        seed: int | None = None,
+        watch: frozenset[Call] = frozenset(),
+    ) -> Recording:
+        """One forward pass, and a backward pass where there are cotangents.
+
+        Args:
+          tensors: float tensors by name.
+          inputs: NumPy.
+          precision: f64, f32 or bf16: of tensors, inputs and computation.
+          training: the mode.
+          pins: what replaces the values and the gradients that pass.
+          keep: paths of the modules to record, None for all.
+          cotangents: gradients of the outputs; with a loss their values don't matter.
+          seed: for what draws random numbers, the side's own if None.
+          watch: calls whose arguments, as the module got them, are kept.
+        """
+        model = self._model(precision)
+        _load(model, tensors)
+        model.train(training)
+        dtype = DTYPES[precision]
+        leaves = [_to_tensor(leaf, dtype) for leaf in inputs.leaves]
+        given = inputs.replaced([x.clone() if _is_float(x) else x for x in leaves])  # may be changed in place
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        taps = _Taps(model, pins or {}, keep, dtype, watch)
+        without_dropout = WithoutDropout(taps.where)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            torch.manual_seed(self._seed if seed is None else seed)
+            stack.enter_context(_default_dtype(dtype if precision != "bf16" else torch.float32))
+            stack.enter_context(taps)
+            stack.enter_context(without_dropout)
+            if precision == "f64":
+                stack.enter_context(Widened())
+            returned = self._call(model, *given.args, train=training, **given.kwargs)
+            outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if _is_float(x)}
+            loss = None
+            if cotangents is not None:
+                loss = self._backward(returned, list(outputs.values()), cotangents)
+        grads = {
+            name: np.zeros(p.shape) if p.grad is None else to_numpy(p.grad)
+            for name, p in model.named_parameters()
+        }
+        state = {n: to_numpy(b) for n, b in model.named_buffers() if b.dtype.is_floating_point}
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(before[name])
+        for p in model.parameters():
+            p.grad = None
+        return Recording(
+            taps.slots, taps.order, taps.kinds, {n: to_numpy(o) for n, o in outputs.items()}, state, grads,
+            [to_numpy(x.grad) if _is_float(x) and x.grad is not None else None for x in leaves],
+            None if loss is None or self._loss is None else float(loss.detach()),
+            without_dropout.active, arguments=taps.arguments,
+        )  # fmt: skip
+
+    def _backward(
+        self, returned: Any, outputs: list[Tensor], cotangents: Sequence[np.ndarray]
+    ) -> Tensor | None:
+        if self._loss:
+            loss = self._loss(returned)
+        else:
+            pairs = zip(outputs, cotangents, strict=True)
+            loss = sum((o * torch.from_numpy(c).to(o.dtype)).sum() for o, c in pairs)  # type: ignore[assignment]
+        if not isinstance(loss, Tensor) or not loss.requires_grad:
+            return None
+        loss.backward()
+        return loss
+
+    def _model(self, precision: str) -> nn.Module:
+        if precision not in self._models:
+            self._models[precision] = _copied(self._models["f64"], precision)
+        return self._models[precision]
+
+
+class _Taps:
+    """Hooks on every module: what passes is kept, and replaced where there is a pin."""
+
+    def __init__(
+        self, model: nn.Module, pins: Pins, keep: frozenset[str] | None, dtype: torch.dtype,
+        watch: frozenset[Call],
+    ):  # fmt: skip
+        self._model, self._pins, self._keep, self._dtype, self._watch = model, pins, keep, dtype, watch
+        self.arguments: dict[Call, Any] = {}
+        self.slots: dict[Slot, Passing] = {}
+        self.order: list[Call] = []
+        self.kinds: dict[str, str] = {}
+        self._turns: dict[str, int] = {}
+        self._running: list[Call] = []
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _Taps:
+        for path, module in self._model.named_modules():
+            if path and (self._keep is None or path in self._keep):
+                self._handles.append(
+                    module.register_forward_pre_hook(self._before(path, module), with_kwargs=True)
+                )
+                self._handles.append(module.register_forward_hook(self._after, with_kwargs=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def where(self) -> str:
+        """The module that is running."""
+        return self._running[-1][0] if self._running else ""
+
+    def _before(self, path: str, module: nn.Module) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            call = path, self._turns.get(path, -1) + 1
+            self._turns[path] = call[1]
+            self._running.append(call)
+            self.order.append(call)
+            self.kinds[path] = type(module).__name__
+            flat, spec = _pytree.tree_flatten((args, kwargs))
+            once: dict[int, Any] = {}  # a tensor that is given three times is one input
+            for number, x in enumerate(flat):
+                if id(x) not in once:
+                    once[id(x)] = self._tap(x, Slot(*call, "in", number))
+            given = _pytree.tree_unflatten([once[id(x)] for x in flat], spec)
+            if call in self._watch:
+                detached = [
+                    x.detach().clone() if isinstance(x, Tensor) else x for x in (once[id(x)] for x in flat)
+                ]
+                self.arguments[call] = _pytree.tree_unflatten(detached, spec)
+            return given
+
+        return hook
+
+    def _after(self, module: nn.Module, args: Any, kwargs: Any, returned: Any) -> Any:
+        call = self._running.pop()
+        flat, spec = _pytree.tree_flatten(returned)
+        flat = [self._tap(x, Slot(*call, "out", number)) for number, x in enumerate(flat)]
+        return _pytree.tree_unflatten(flat, spec)
+
+    def _tap(self, x: Any, slot: Slot) -> Any:
+        if not _is_float(x):
+            return x
+        passing = self.slots[slot] = Passing(to_numpy(x))
+        pin = self._pins.get(slot)
+        if pin is None and not x.requires_grad:
+            return x
+        value, grad = (None, None) if pin is None else pin
+        return _Pin.apply(x, self._tensor(value), self._tensor(grad), passing)
+
+    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else torch.tensor(array).to(self._dtype)
+
+
+class _Pin(torch.autograd.Function):
+    """Passes a value on, or another one; keeps the gradient that arrives, and passes that on or another one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor | None, grad: Tensor | None, passing: Passing) -> Tensor:
+        ctx.grad, ctx.passing, ctx.dtype = grad, passing, x.dtype
+        return x.clone() if value is None else value.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> Any:
+        ctx.passing.grad = to_numpy(arriving)
+        return (arriving if ctx.grad is None else ctx.grad.to(ctx.dtype)), None, None, None
+
+
+def to_numpy(tensor: Tensor, widen: bool = True) -> np.ndarray:
+    """A copy in NumPy; floats as float64, or as float32 without `widen`."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype.is_floating_point:
+        tensor = tensor.double() if widen else tensor.float()
+    return tensor.contiguous().numpy().copy()
+
+
+def _copied(model: nn.Module, precision: str) -> nn.Module:
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"the PyTorch model can't be copied ({words}): give it as it is built") from error
+    twin = twin.to("cpu").to(DTYPES[precision])
+    for parameter in twin.parameters():
+        if parameter.dtype.is_floating_point:
+            parameter.requires_grad_(True)
+    return twin
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _all_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """With further names of tied ones."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _load(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    with torch.no_grad():
+        own = dict(_tensors(model))
+        for name, array in tensors.items():
+            own[name].copy_(torch.tensor(array))
+
+
+def _to_tensor(leaf: Any, dtype: torch.dtype) -> Any:
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    tensor = torch.tensor(leaf)
+    return tensor.to(dtype).requires_grad_() if is_float(leaf) else tensor
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dtype.is_floating_point
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    leaves, _ = _pytree.tree_flatten_with_path(tree)
+    return [(_pytree.keystr(path) or "output", leaf) for path, leaf in leaves]
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Constants that a model makes as it runs have this dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
