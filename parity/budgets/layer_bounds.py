@@ -25,12 +25,15 @@ def output_bound(module: nn.Module, x: Tensor, training: bool, precision: str) -
     0 for layers that only choose or move values.
     """
     if isinstance(module, nn.Conv2d):
-        n = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-        sizes = F.conv2d(x.abs(), module.weight.abs(), None, module.stride, module.padding)
-        return C * gamma(n, precision) * sizes
+        bias = None if module.bias is None else module.bias.abs()
+        sizes = F.conv2d(
+            x.abs(), module.weight.abs(), bias, module.stride, module.padding, module.dilation, module.groups
+        )
+        return C * gamma(module.weight[0].numel() + (bias is not None), precision) * sizes
     if isinstance(module, nn.Linear):
-        sizes = F.linear(x.abs(), module.weight.abs(), module.bias.abs())
-        return C * gamma(module.in_features + 1, precision) * sizes
+        bias = None if module.bias is None else module.bias.abs()
+        sizes = F.linear(x.abs(), module.weight.abs(), bias)
+        return C * gamma(module.in_features + (bias is not None), precision) * sizes
     if isinstance(module, nn.BatchNorm2d):
         return _batch_norm_bound(module, x, training, precision)
     return torch.zeros_like(module(x))

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parity.cause import Cause
 from parity.comparison import cuts, links, refusals
 from parity.comparison.bounds import of_layer
 from parity.comparison.causes.explain import Explainer
 from parity.comparison.findings import (
     BACKWARDS,
     DIFFERENT,
+    DROPOUT,
     EQUAL,
     GRADIENT,
     INPUT_GRADIENT,
+    LESS_EXACT,
     LOSS,
     STATISTIC,
     Place,
@@ -45,6 +48,7 @@ class ModeComparison:
         self._gradients = comparison.reference.gradients
         self._own_errors: dict[Any, Errors] = {}
         self._known: list[Place] = []  # places with a cause
+        self._same_in_f64: set[tuple[str, str, str]] = set()
 
     def run(self) -> Iterator[Check]:
         """All checks of this mode."""
@@ -60,6 +64,8 @@ class ModeComparison:
         c.progress(f"{mode}: tracing Flax")
         described = c.flax.describe(c.flax_inputs, self._training)
         self._twins, odd = maps.twins_of(c.mapped, c.torch, c.flax, self.theirs, described)
+        if not self._training:
+            yield from self._dropout_check(described)
         self._note_dropouts(described)
         refusals.of_twins(self._twins, described, mode)
         self._keep_t = frozenset(twin.torch[0] for twin in self._twins)
@@ -79,6 +85,7 @@ class ModeComparison:
             theirs, ours = self._pinned(precision, off, pins_t)
             found = list(self._judge.pinned(theirs, ours, kept, own, precision, bounds(theirs, precision)))
             found += list(self._judge.statistics(theirs, ours, own, precision)) if self._training else []
+            found = self._cleared(found, precision)
             found = self._explained(found, theirs, ours, precision, pins_t)
             yield from self._checks(found, precision, "pinned", "every layer and piece on its own")
             c.progress(f"{mode}, {precision}: end to end")
@@ -91,7 +98,7 @@ class ModeComparison:
             found += self._judge.outputs(theirs, ours, own, precision)
             found += self._judge.gradients(theirs, ours, own, precision)
             found += list(self._judge.statistics(theirs, ours, own, precision)) if self._training else []
-            yield from self._checks(found, precision, "free", "end to end")
+            yield from self._checks(self._cleared(found, precision), precision, "free", "end to end")
 
     # ------------------------------------------------------------------ runs
     def _run_freely(self, described: Recording) -> Recording:
@@ -175,12 +182,20 @@ class ModeComparison:
         return self._own_errors[key]
 
     # ------------------------------------------------------------------ judging
+    def _cleared(self, found: list[Place], precision: str) -> list[Place]:
+        """Places with what float64 said of them, pinned or free."""
+        if precision == "f64":
+            same = {one.key for one in found if one.verdict in (EQUAL, LESS_EXACT)}
+            self._same_in_f64 |= same
+            return found
+        return [dataclasses.replace(one, cleared=one.key in self._same_in_f64) for one in found]
+
     def _explained(
         self, found: list[Place], theirs: Recording, ours: Recording, precision: str, pins: Pins
     ) -> list[Place]:
         """Places with causes: float64's, or in a lower precision where float64 found no difference."""
-        known = {(one.what, one.torch, one.flax): one for one in self._known}
-        again = [known.get((one.what, one.torch, one.flax)) for one in found]
+        known = {one.key: one for one in self._known}
+        again = [known.get(one.key) for one in found]
         found = [
             dataclasses.replace(one, cause=before.cause, guess=before.guess)
             if before and before.cause and one.verdict != EQUAL else one
@@ -286,6 +301,19 @@ class ModeComparison:
                 if not any(np.any(self.theirs.grads.get(n, 0)) for n in source.names):
                     unseen.append(f"{path}: these inputs give it no gradient on either side")
         c.unseen += [f"{mode}: {words}" for words in unseen]
+
+    def _dropout_check(self, described: Recording) -> Iterator[Check]:
+        """Dropouts that are on in eval mode; comparisons leave them out."""
+        found = []
+        for who, run in (("PyTorch", self.theirs), ("Flax", described)):
+            for path, rate in dict.fromkeys(run.dropouts):
+                words = f"dropout of rate {rate:g} is on in eval mode in {who}"
+                paths = (path, "") if who == "PyTorch" else ("", path)
+                found.append(
+                    Place(path, 1.0, 0.0, DROPOUT, *paths, "", "exact", 1.0, 0, Cause("dropout", words))
+                )
+        if found and self._forward_level in self._c.levels:
+            yield Check(2, "eval: no dropout is on", "exact", "differences", self._c.allow(found))
 
     def _note_dropouts(self, described: Recording) -> None:
         c, mode = self._c, self._mode

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from parity.comparison import grouping, refusals
+from parity.comparison.causes.tensors import of_tensor
 from parity.comparison.environment import environment
 from parity.comparison.findings import TENSOR, Place
 from parity.comparison.inputs import Arguments
@@ -107,9 +108,13 @@ class Comparison:
         for path in self.flax.tensors():
             source = mapped.sources.get(path)
             torch = " + ".join(source.names) if source else ""
-            wrong = source is None or path in shared
+            wrong = source is None or path in shared or path in mapped.left_out
             found.append(_exact(torch or path, path, wrong))
         found += [_exact(name, "", True) for name in mapped.without_destination]
+        found = [
+            dataclasses.replace(one, cause=of_tensor(one, mapped, self.torch, shared)) if one.error else one
+            for one in found
+        ]
         if mapped.guessed:
             self.notes.append(
                 f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, shape and name: "

@@ -170,17 +170,16 @@ def of_statistic(
       match: how close the numbers of a mistake have to be.
     """
     family = "running statistics"
-    m, n = float(norm.momentum or 0), x.numel() // x.shape[1]
+    m = float(norm.momentum or 0)
     axes = tuple(i for i in range(x.ndim) if i != 1)
     if which == "mean":
         batch = biased = to_array(x.mean(axes))
     else:
         batch, biased = (to_array(x.var(axes, correction=c)) for c in (1, 0))
     expected = (1 - m) * old + m * batch
-    factor = f"{n / (n - 1):.6f} = n/(n−1) with n = {n}"
     convention = "momentum by the other convention, m·old + (1 − m)·new"
     alternatives: list[tuple[str, str, Callable[[], Any]]] = [
-        (family, f"the biased variance is stored: off by the Bessel factor {factor}",
+        (family, "the biased variance is stored, without the Bessel factor n/(n − 1)",
          lambda: (1 - m) * old + m * biased),
         (family, convention, lambda: m * old + (1 - m) * batch),
         (family, f"{convention}, and the biased variance (Bessel factor) as well",

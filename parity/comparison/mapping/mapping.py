@@ -27,6 +27,7 @@ class TensorMap:
     guessed: frozenset[str]  # paths whose source was proposed, not given
     without_source: tuple[str, ...]  # tensors of Flax
     without_destination: tuple[str, ...]  # parameters and statistics of PyTorch
+    left_out: tuple[str, ...]  # tensors of Flax to which the user's converter gives nothing
     copies: dict[str, tuple[str, ...]]  # a tensor of PyTorch → several of Flax that are each all of it
     constants: tuple[str, ...]  # tensors of PyTorch that no checkpoint holds and that go nowhere
 
@@ -62,14 +63,14 @@ def find(side_t: Any, side_f: Any, free: Recording, described: Recording, weight
     guessed: Sources = {}
     if callable(weights):
         given = fingerprint(Converter(weights, side_t.state_dict, side_f.named), shapes_t, shapes_f)
+        left_out = tuple(path for path in shapes_f if path not in given)
     else:
         given = _given(weights or {}, side_t, shapes_t, shapes_f)
-        taken = {name for source in given.values() for name in source.names}
-        units_t = units(free.order, free.kinds, {n: s for n, s in shapes_t.items() if n not in taken})
-        units_f = units(
-            described.order, described.kinds, {n: s for n, s in shapes_f.items() if n not in given}
-        )
-        guessed = propose(units_t, units_f)
+        left_out = ()
+    taken = {name for source in given.values() for name in source.names}
+    units_t = units(free.order, free.kinds, {n: s for n, s in shapes_t.items() if n not in taken})
+    units_f = units(described.order, described.kinds, {n: s for n, s in shapes_f.items() if n not in given})
+    guessed = propose(units_t, units_f)
     sources = {path: (given | guessed)[path] for path in shapes_f if path in given or path in guessed}
     if not sources:
         raise UserError(
@@ -84,6 +85,7 @@ def find(side_t: Any, side_f: Any, free: Recording, described: Recording, weight
         frozenset(guessed),
         tuple(path for path in shapes_f if path not in sources),
         tuple(name for name in unused if name in counts),
+        left_out,
         _copies(sources, shapes_t, shapes_f),
         tuple(name for name in unused if name not in counts),
     )

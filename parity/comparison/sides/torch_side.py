@@ -253,7 +253,7 @@ class _Pin(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor | None, grad: Tensor | None, passing: Passing) -> Tensor:
         ctx.grad, ctx.passing, ctx.dtype = grad, passing, x.dtype
-        return x.clone() if value is None else value.to(x.dtype)
+        return x.clone() if value is None else value.to(x.dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> Any:
