@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from parity.comparison.pair import Pair
@@ -97,8 +98,7 @@ def assert_same(torch_model: Any, flax_model: Any, inputs: Any, **settings: Any)
 def free_memory() -> float:
     """Three quarters of the bytes that processes can still have."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            found = re.search(r"MemAvailable:\s+(\d+) kB", file.read())
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
     except OSError:
         found = None
     return 0.75 * 1024 * int(found.group(1)) if found else float(sys.maxsize)

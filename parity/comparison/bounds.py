@@ -15,7 +15,7 @@ KNOWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 def of_layer(
     module: nn.Module, run: Recording, slot: Slot, training: bool, precision: str
 ) -> np.ndarray | None:
-    """What two sums in any order may differ by in a layer's result, element by element; None for other layers."""
+    """What two sums in any order may differ by in a layer's result; None for other layers."""
     if type(module) not in KNOWN or (isinstance(module, nn.BatchNorm2d) and not module.affine):
         return None
     arguments = [s for s in run.slots if s.call == slot.call and s.side == "in"]

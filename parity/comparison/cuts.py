@@ -1,8 +1,9 @@
 """Twins that end at different places: a batch norm that holds its activation beside one that does not.
 
-Both the layer and what is behind it then differ, though together they compute the same. Such a cut is taken away:
-its pin is turned off, and the longer piece is judged as a whole. A cut stays away only if everything behind it
-agrees then, so no mistake can hide: a real one shows at the next pin, and its cut comes back.
+Both the layer and what is behind it then differ, though together they compute the same. Such a cut is taken
+away:
+its pin is turned off, and the longer piece is judged as a whole. A cut stays away only if everything behind
+it agrees then, so no mistake can hide: a real one shows at the next pin, and its cut comes back.
 """
 
 from __future__ import annotations

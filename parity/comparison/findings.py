@@ -38,8 +38,8 @@ class Place(Finding):
 
     - equal: within the budget.
     - less exact: within 1,000 budgets, and float32 would not show it: a formula that rounds more.
-    - float32-sized: float32 would not show it, but no formula loses that much: a constant or an intermediate held
-      in float32.
+    - float32-sized: float32 would not show it, but no formula loses that much: a constant or an
+      intermediate held in float32.
     - different: float32 shows it.
 
     In float32 what is over its budget is less exact up to 32 times if float64 does not find it different, and

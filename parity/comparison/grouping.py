@@ -22,8 +22,8 @@ END_TO_END = Cause(
 def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
     """What failed, by cause, in PyTorch's order of execution.
 
-    A gradient that differs at a place whose value differs already is a consequence, and so is what differs end to end
-    when a layer or piece on its own does.
+    A gradient that differs at a place whose value differs already is a consequence, and so is what differs
+    end to end when a layer or piece on its own does.
     """
     alone = [
         one
@@ -64,6 +64,8 @@ def grouped(places: Iterable[Place]) -> tuple[Difference, ...]:
     for one in places:
         cause = one.cause or UNKNOWN
         words = PATHS.sub(lambda match: re.sub(r"\d+", "#", match.group()), cause.words)
+        if cause.family == "precision":
+            words = re.sub(r"\d[\d.e+-]*", "#", words)
         own = (one.torch, one.what) if cause.family == "unknown" else ("", "")
         group = groups.setdefault((cause.family, f"{words}{own}"), {})
         group.setdefault((one.torch, one.flax), one)

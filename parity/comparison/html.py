@@ -54,9 +54,11 @@ def _difference(difference: Difference) -> Element:
     )
     rows = [
         tag(
-            "tr", tag("td", code(one.torch), tag("div", one.kind, class_="quiet small")), tag("td", code(one.flax)),
+            "tr", tag("td", code(one.torch), tag("div", one.kind, class_="quiet small")),
+            tag("td", code(one.flax)),
             tag("td", one.what, tag("div", one.verdict, class_="quiet small")),
-            tag("td", words.number(one.error), class_="number"), tag("td", words.number(one.size), class_="number"),
+            tag("td", words.number(one.error), class_="number"),
+            tag("td", words.number(one.size), class_="number"),
             tag("td", one.precision),
         )
         for one in difference.places[:MOST_LISTED]

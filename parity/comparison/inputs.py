@@ -24,7 +24,7 @@ class Arguments:
 
     @classmethod
     def of(cls, inputs: Any) -> Arguments:
-        """`Arguments` as they are, a list or tuple of positional ones, a dict of keyword ones, or one array."""
+        """From `Arguments`, a list or tuple of positional ones, a dict of keyword ones, or one array."""
         if isinstance(inputs, Arguments):
             return inputs
         if isinstance(inputs, Mapping):
@@ -50,7 +50,8 @@ class Arguments:
 
 
 def as_numpy(arguments: Arguments, who: str) -> Arguments:
-    """Arrays of any framework, and plain numbers that are arrays' leaves, as NumPy; floats that float32 holds.
+    """Arrays of any framework, and plain numbers that are arrays' leaves, as NumPy; floats that float32
+    holds.
 
     Anything else (None, strings, plain Python numbers and flags) is passed on as it is.
 

@@ -1,9 +1,10 @@
-"""From two runs to findings: every layer and piece between layers of a pinned run, every tensor of a free one."""
+"""From two runs to findings: each layer and piece of a pinned run, each tensor of a free one."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,8 +93,9 @@ class Judge:
             if one.flax not in ours.slots or one.torch not in theirs.slots:
                 continue
             a, b = theirs.slots[one.torch], ours.slots[one.flax]
-            common = {
-                "precision": precision, "kind": theirs.kinds[one.torch.path], "order": position[one.torch.call],
+            common: dict[str, Any] = {
+                "precision": precision, "kind": theirs.kinds[one.torch.path],
+                "order": position[one.torch.call],
             }  # fmt: skip
             paths = named(one.torch), named(one.flax)
             out = one.torch.side == "out"
@@ -183,7 +185,8 @@ def _position(tensor: str, starts: dict[str, int]) -> int:
 def input_ways(
     leaves_t: Sequence[object], convert: Callable[[list[object]], Sequence[object]]
 ) -> dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]]:
-    """How gradients of PyTorch's float inputs go to Flax's, where those are the same numbers in another order.
+    """How gradients of PyTorch's float inputs go to Flax's, where those are the same numbers in another
+    order.
 
     Args:
       leaves_t: PyTorch's inputs.
@@ -201,7 +204,7 @@ def input_ways(
         found = convert(numbered)
     except Exception:  # what a stranger's function makes of other numbers; then there is no way
         return {}
-    ways = {}
+    ways: dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {}
     for j, x in enumerate(found):
         if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or not x.size:
             continue
@@ -212,5 +215,9 @@ def input_ways(
         start = ends[k] - np.size(leaves_t[floats[k]])
         local = index - start
         if np.array_equal(np.sort(local.ravel()), np.arange(np.size(leaves_t[floats[k]]))):
-            ways[floats[k]] = j, lambda a, local=local: np.ravel(a)[local]
+            ways[floats[k]] = j, functools.partial(_gathered, local)
     return ways
+
+
+def _gathered(index: np.ndarray, array: np.ndarray) -> np.ndarray:
+    return np.ravel(array)[index]

@@ -74,8 +74,8 @@ def link(
             if option.torch not in taken and option.flax not in taken:
                 taken |= {option.torch, option.flax}
                 found.append(option)
-    position = {call: i for i, call in enumerate(of_t.order)}
-    return sorted(found, key=lambda one: (position[one.torch.call], one.torch.side, one.torch.number))
+    starts = {call: i for i, call in enumerate(of_t.order)}
+    return sorted(found, key=lambda one: (starts[one.torch.call], one.torch.side, one.torch.number))
 
 
 def without_link(twins: Iterable[Twin], links: Iterable[Link], of_t: Recording, of_f: Recording) -> list[str]:

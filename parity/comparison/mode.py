@@ -239,7 +239,8 @@ class ModeComparison:
         names = dict.fromkeys(one.torch.path for one in self.links if one.flax in removed)
         if names:
             self._c.notes.append(
-                f"{self._mode}: ends at another place than its counterpart, so it is judged together with what is "
+                f"{self._mode}: ends at another place than its counterpart, so it is judged "
+                f"together with what is "
                 f"behind it: {refusals.listed(names)}"
             )
         return removed
@@ -294,12 +295,13 @@ class ModeComparison:
             idle = [p for p in idle if not any(q != p and q.startswith(f"{p}.") for q in owned if owned[q])]
             if idle:
                 unseen.append(
-                    f"never called as modules in {who}, so part of what is around them: {refusals.listed(idle)}"
+                    f"never called as modules in {who}, so part of what is around them: "
+                    f"{refusals.listed(idle)}"
                 )
         for path, source in c.mapped.sources.items():
-            if self._gradients and path in free.grads and not np.any(free.grads[path]):
-                if not any(np.any(self.theirs.grads.get(n, 0)) for n in source.names):
-                    unseen.append(f"{path}: these inputs give it no gradient on either side")
+            arrays = [free.grads.get(path, 1), *(self.theirs.grads.get(n, 0) for n in source.names)]
+            if self._gradients and not any(np.any(array) for array in arrays):
+                unseen.append(f"{path}: these inputs give it no gradient on either side")
         c.unseen += [f"{mode}: {words}" for words in unseen]
 
     def _dropout_check(self, described: Recording) -> Iterator[Check]:
@@ -321,7 +323,8 @@ class ModeComparison:
         self.dropouts = self.theirs.dropouts, described.dropouts
         if sorted(theirs) != sorted(ours):
             c.notes.append(
-                f"{mode}: dropout was left out; active were {_rates(theirs)} in PyTorch, {_rates(ours)} in Flax"
+                f"{mode}: dropout was left out; active were {_rates(theirs)} in PyTorch, "
+                f"{_rates(ours)} in Flax"
             )
 
 

@@ -23,23 +23,25 @@ class Pair:
       torch_model: an `nn.Module`. It is copied; the original is left as it is.
       flax_model: an `nnx.Module`, or (linen module, variables).
       inputs: arrays as PyTorch takes them: a list of positional arguments, a dict of keyword arguments, or
-        `parity.Arguments(x, mask=mask)` for both. Each may be a tree; integers and masks are passed as they are.
+        `parity.Arguments(x, mask=mask)` for both. Each may be a tree; integers and masks are passed as they
+        are.
       weights: a function that converts PyTorch's state dict into Flax's tensors; or for some tensors
         {Flax path: (names of PyTorch's tensors, function of them)}, the others are proposed; or None.
-      flax_inputs: a function `inputs` → Flax's inputs, or those inputs. Without it images (four axes and more) get
-        their channels last, if the Flax network takes them so.
+      flax_inputs: a function `inputs` → Flax's inputs, or those inputs. Without it images (four axes and
+        more) get their channels last, if the Flax network takes them so.
       torch_call: (model, *arguments, train=bool) → what the network returns; else `model(*arguments)`.
-      flax_call: the same for Flax; of a linen module it gets `apply` in the model's place. Without it the mode is
-        passed by an argument such as `train` or `deterministic`, if there is one.
+      flax_call: the same for Flax; of a linen module it gets `apply` in the model's place. Without it the
+        mode is passed by an argument such as `train` or `deterministic`, if there is one.
       torch_outputs: what the call returns → the tree of outputs to compare; else all floats in it.
       flax_outputs: the same for Flax.
       modes: of "eval" and "train".
       precisions: of "f64", "f32" and "bf16".
-      loss: (function of what PyTorch's call returns, function of what Flax's returns) → a scalar each; without it
-        gradients are of a random linear function of the outputs.
-      optimizers: (parameters → torch.optim optimizer, optax transformation): their updates are compared as well.
-      allow: (pattern, reason): differences at modules or tensors whose path in either network fits the pattern
-        are shown with the reason, and don't count.
+      loss: (function of what PyTorch's call returns, function of what Flax's returns) → a scalar each;
+        without it gradients are of a random linear function of the outputs.
+      optimizers: (parameters → torch.optim optimizer, optax transformation): their updates are compared as
+        well.
+      allow: (pattern, reason): differences at modules or tensors whose path in either network fits the
+        pattern are shown with the reason, and don't count.
       seed: draws everything random.
       name: of the pair in reports; the classes' names by default.
     """

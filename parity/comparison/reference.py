@@ -101,8 +101,8 @@ class Reference:
     ) -> Errors:
         """The largest errors of runs in float32 or bfloat16 beside float64, as `distance` measures them.
 
-        Weights, inputs and pins differ by that precision's rounding from run to run. In float32 an error counts
-        as a rounding of the largest element at least.
+        Weights, inputs and pins differ by that precision's rounding from run to run. In float32 an error
+        counts as a rounding of the largest element at least.
 
         Args:
           low: f32 or bf16.
@@ -181,7 +181,10 @@ def _round(array: np.ndarray, precision: str) -> np.ndarray:
 
 
 def disturbed(tensors: Arrays, seed: int) -> Arrays:
-    """Tensors with all constant ones drawn anew: a scale of 1, a bias of 0 or a layer scale of 1e-6 hides mistakes."""
+    """Tensors with all constant ones drawn anew.
+
+    A scale of 1, a bias of 0 or a layer scale of 1e-6 hides mistakes.
+    """
     rng = np.random.default_rng([seed, 0])
     found = {}
     for name, array in tensors.items():

@@ -26,8 +26,8 @@ def of_outputs(run: Recording) -> None:
     for name, array in run.outputs.items():
         if not np.isfinite(array).all():
             raise UserError(
-                f"PyTorch's own output {name} is not finite in float64 with these inputs: nothing can be compared "
-                "with it"
+                f"PyTorch's own output {name} is not finite in float64 with these inputs: nothing can be "
+                "compared with it"
             )
 
 
@@ -36,8 +36,8 @@ def of_randomness(first: Recording, second: Recording, mode: str) -> None:
     for name, array in first.outputs.items():
         if not np.array_equal(array, second.outputs[name]):
             raise UserError(
-                f"PyTorch's output {name} in {mode} mode changes from run to run: something random is on that is no "
-                f"dropout (stochastic depth?); set its rate to 0, or leave {mode} out of modes="
+                f"PyTorch's output {name} in {mode} mode changes from run to run: something random is on "
+                f"that is no dropout (stochastic depth?); set its rate to 0, or leave {mode} out of modes="
             )
 
 
@@ -57,8 +57,8 @@ def of_twins(twins: Sequence[Twin], described: Recording, mode: str) -> None:
         return
     opaque = f"; {listed(described.opaque)} of Flax can't be looked into" if described.opaque else ""
     raise UserError(
-        f"in {mode} mode no module of Flax that is called owns the same tensors as one of PyTorch, so no layer can "
-        f"be compared on its own{opaque}"
+        f"in {mode} mode no module of Flax that is called owns the same tensors as one of PyTorch, so no "
+        f"layer can be compared on its own{opaque}"
     )
 
 
@@ -68,8 +68,8 @@ def of_memory(run: Recording, weights: Arrays, limit: float) -> None:
     needed = COPIES * captured / 2 + COPIES_OF_WEIGHTS * sum(a.nbytes for a in weights.values()) / 2
     if needed > limit:
         raise UserError(
-            f"the values between the layers need about {needed / GIB:.1f} GiB, and {limit / GIB:.1f} GiB may be used: "
-            "give a smaller batch or image, or more by --memory (memory=)"
+            f"the values between the layers need about {needed / GIB:.1f} GiB, and {limit / GIB:.1f} GiB may "
+            "be used: give a smaller batch or image, or more by --memory (memory=)"
         )
 
 
@@ -80,8 +80,8 @@ def outputs(theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) ->
         for found in (theirs, ours)
     )
     return (
-        f"the outputs can't be paired: PyTorch gives {a}; Flax gives {b or 'none'}; choose them by torch_outputs= "
-        "and flax_outputs="
+        f"the outputs can't be paired: PyTorch gives {a}; Flax gives {b or 'none'}; choose them by "
+        "torch_outputs= and flax_outputs="
     )
 
 

@@ -90,11 +90,11 @@ class Comparison:
                 self.notes.append(words)
             self._chosen = number
             return made, described
-        error = failures[0]
-        text = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        first = failures[0]
+        text = f"{type(first).__name__}: {(str(first) or 'no message').splitlines()[0]}"
         raise UserError(
             f"the Flax network does not run on these inputs ({text}); see flax_call=, flax_inputs="
-        ) from error
+        ) from first
 
     def flax_leaves(self, leaves: list[Any]) -> list[Any]:
         """What Flax is given for other numbers in PyTorch's inputs."""
@@ -117,7 +117,8 @@ class Comparison:
         ]
         if mapped.guessed:
             self.notes.append(
-                f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, shape and name: "
+                f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, "
+                f"shape and name: "
                 "--map prints it"
             )
         for names, words in (

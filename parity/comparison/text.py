@@ -59,7 +59,8 @@ def verdict_of(report: CompareReport) -> str:
         but = f"; {words.plural(less, 'comparison')} less exact" if less else ""
         allowed = sum(len(one.places) for one in report.allowed)
         but += f"; {words.plural(allowed, 'place')} different and allowed" if allowed else ""
-        return f"The same: {words.plural(compared, 'comparison')}, all within budget{but}. {report.seconds:.0f} s"
+        count = words.plural(compared, "comparison")
+        return f"The same: {count}, all within budget{but}. {report.seconds:.0f} s"
     causes, first = len(report.differences), report.differences[0] if report.differences else None
     at = f", first at {words.shorten(words.printable(first.first.where), 60)}" if first else ""
     return f"NOT the same: {words.plural(causes, 'difference')}{at}. {report.seconds:.0f} s"
@@ -77,7 +78,8 @@ def _difference(number: int, difference: Difference) -> list[str]:
     for one in difference.places[:SHOWN]:
         kind = f" ({one.kind})" if one.kind else ""
         size = "" if one.precision == "exact" else (
-            f": off by {words.number(one.error)} of {words.number(one.size)}, allowed {words.number(one.allowed)}, "
+            f": off by {words.number(one.error)} of {words.number(one.size)}, allowed "
+            f"{words.number(one.allowed)}, "
             f"{one.precision}"
         )  # fmt: skip
         verdict = f", {one.verdict}" if one.verdict in (FLOAT32_SIZED,) else ""

@@ -1,1 +1,1 @@
-"""Why a place differs: known mistakes are made with PyTorch on the same input until one gives Flax's numbers."""
+"""Why a place differs: mistakes are made with PyTorch on the same input until one gives Flax's numbers."""

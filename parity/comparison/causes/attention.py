@@ -62,41 +62,35 @@ def fused(given: Evidence) -> Iterator[Alternative]:
 def between(given: Evidence) -> Iterator[Alternative]:
     """What arrives behind an attention, from the projections before it, with one mistake each.
 
-    Projections are looked for among the values that passed before: one with q, k and v, or three. Whether, and with
-    how many heads, PyTorch's value is attention of them is tried first; only then are mistakes.
+    Projections are looked for among the values that passed before: one with q, k and v, or three. Whether,
+    and with how many heads, PyTorch's value is attention of them is tried first; only then are mistakes.
     """
     for q, k, v in _projections(given):
         right = _matching(given, q, k, v)
         if right is None:
             continue
-        heads, scale = right
-        each = heads[0].shape[-1]
-        for words, factor in _scales(each, each * heads[0].shape[1]).items():
-            yield (
-                FAMILY,
-                f"the scores are scaled by {words}",
-                lambda f=factor: _merged(heads, f, given.theirs),
-            )
-        yield FAMILY, "softmax goes over the queries", lambda: _merged(heads, scale, given.theirs, axis=-2)
-        yield FAMILY, "softmax goes over the heads", lambda: _merged(heads, scale, given.theirs, axis=1)
-        yield FAMILY, "no softmax", lambda: _merged(heads, scale, given.theirs, axis=None)
-        yield (
-            FAMILY,
-            "causal: no token sees later ones",
-            lambda: _merged(heads, scale, given.theirs, causal=True),
-        )
-        for order in itertools.permutations(range(3)):
-            names = ", ".join("qkv"[i] for i in order)
-            yield (
-                FAMILY, f"{names} in the places of q, k, v",
-                lambda o=order: _merged(tuple(heads[i] for i in o), scale, given.theirs),
-            )  # fmt: skip
-        for other in _divisors(heads[0].shape[1] * each):
-            for words, split in _splits(q, k, v, other).items():
-                yield (
-                    FAMILY, f"{other} heads, {words}",
-                    lambda s=split: _merged(s, s[0].shape[-1] ** -0.5, given.theirs),
-                )  # fmt: skip
+        yield from _spread(given, (q, k, v), *right)
+
+
+def _spread(given: Evidence, projections: Heads, heads: Heads, scale: float) -> Iterator[Alternative]:
+    """Mistakes of an attention that PyTorch does with `heads` and `scale`."""
+    each = heads[0].shape[-1]
+
+    def run(heads: Any = heads, scale: float = scale, **how: Any) -> Any:
+        return lambda: _merged(heads, scale, given.theirs, **how)
+
+    for words, factor in _scales(each, each * heads[0].shape[1]).items():
+        yield FAMILY, f"the scores are scaled by {words}", run(scale=factor)
+    yield FAMILY, "softmax goes over the queries", run(axis=-2)
+    yield FAMILY, "softmax goes over the heads", run(axis=1)
+    yield FAMILY, "no softmax", run(axis=None)
+    yield FAMILY, "causal: no token sees later ones", run(causal=True)
+    for order in itertools.permutations(range(3)):
+        names = ", ".join("qkv"[i] for i in order)
+        yield FAMILY, f"{names} in the places of q, k, v", run(tuple(heads[i] for i in order))
+    for other in _divisors(heads[0].shape[1] * each):
+        for words, split in _splits(*projections, other).items():
+            yield FAMILY, f"{other} heads, {words}", run(split, split[0].shape[-1] ** -0.5)
 
 
 def _projections(given: Evidence) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -142,7 +136,7 @@ def _splits(q: Tensor, k: Tensor, v: Tensor, heads: int) -> dict[str, Heads]:
         found["q, k and v interleaved by head, (heads, 3, each)"] = tuple(by_head)
         inner = joined.unflatten(-1, (heads, each, 3)).permute(4, 0, 2, 1, 3)
         found["q, k and v interleaved by channel, (heads, each, 3)"] = tuple(inner)
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _merged(

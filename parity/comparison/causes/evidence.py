@@ -14,7 +14,7 @@ from torch.utils import _pytree
 
 from parity.cause import MATCHES, Cause, is_close
 
-Alternative = tuple[str, str, Callable[[], Any]]  # family, words, what it would give
+Alternative = tuple[str, str, Any]  # family, words, a function without arguments: what it would give
 
 
 @dataclasses.dataclass
@@ -52,8 +52,8 @@ class Evidence:
         leaves, _ = _pytree.tree_flatten((self.args, self.kwargs))
         return next(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
-    def changed(self, change: Callable[[Any], object]) -> Callable[[], np.ndarray]:
-        """What a copy of the module gives after a change."""
+    def changed(self, change: Any) -> Callable[[], np.ndarray]:
+        """What a copy of the module gives after a change, a function that is given the copy."""
 
         def run() -> np.ndarray:
             assert self.module is not None

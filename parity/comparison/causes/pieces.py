@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def _gates(given: Evidence) -> Iterator[Alternative]:
     """A gated unit, a·f(b): which half is the gate, and by which function."""
     size, shape = given.theirs.size, given.theirs.shape
     near = [(n, torch.from_numpy(a)) for n, a in given.earlier if a.ndim == len(shape)][:NEAR]
-    halves = [(f"{n}'s halves", *x.chunk(2, -1)) for n, x in near if x.numel() == 2 * size]
+    halves: list[Any] = [(f"{n}'s halves", *x.chunk(2, -1)) for n, x in near if x.numel() == 2 * size]
     same = [(n, x) for n, x in near if x.numel() == size]
     halves += [(f"{a} and {b}", x, y) for (a, x), (b, y) in itertools.combinations(same, 2)]
     for names, a, b in halves:
@@ -157,8 +158,8 @@ def _pools(given: Evidence) -> Iterator[Alternative]:
             )  # fmt: skip
 
 
-def _pool_functions() -> dict[str, Callable[[Tensor], Tensor]]:
-    found: dict[str, Callable[[Tensor], Tensor]] = {
+def _pool_functions() -> dict[str, Any]:
+    found: dict[str, Any] = {
         "the mean over the image": lambda x: x.mean((2, 3)),
         "the maximum over the image": lambda x: x.amax((2, 3)),
         "the sum over the image": lambda x: x.sum((2, 3)),
@@ -192,7 +193,8 @@ def _others(given: Evidence) -> Iterator[Alternative]:
             behind = "" if words == "no activation" else f", with {words}"
             x = torch.from_numpy(array)
             yield (
-                "wiring", f"the value of {name} arrives instead{behind}", lambda f=f, x=x: _like(f(x), given.theirs),
+                "wiring", f"the value of {name} arrives instead{behind}",
+                lambda f=f, x=x: _like(f(x), given.theirs),
             )  # fmt: skip
 
 

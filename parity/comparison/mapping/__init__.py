@@ -1,1 +1,1 @@
-"""Which tensor of PyTorch a tensor of Flax is made of, and which modules and values are each other's twins."""
+"""Which tensors of PyTorch a tensor of Flax is made of, and which modules are each other's twins."""

@@ -21,8 +21,8 @@ class Converter:
     """Calls what the user gave.
 
     Args:
-      convert: a state dict, of NumPy arrays or, if it fails with those, of tensors → Flax's tensors: a dict by
-        dotted paths, nested dicts, an `nnx.State`, or a whole model.
+      convert: a state dict, of NumPy arrays or, if it fails with those, of tensors → Flax's tensors: a dict
+        by dotted paths, nested dicts, an `nnx.State`, or a whole model.
       state_dict: float tensors by name → the whole state dict in NumPy.
       named: what `convert` returns → arrays by the dotted paths of Flax.
     """
@@ -48,9 +48,9 @@ class Converter:
                 continue
             self._takes = kind
             return self._named(found)
-        error = failures[0]
-        words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-        raise UserError(f"the converter fails on the PyTorch model's state dict: {words}") from error
+        first = failures[0]
+        words = f"{type(first).__name__}: {(str(first) or 'no message').splitlines()[0]}"
+        raise UserError(f"the converter fails on the PyTorch model's state dict: {words}") from first
 
 
 def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mapping[str, Any]) -> Sources:
@@ -70,7 +70,7 @@ def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mappi
     total = int(ends[-1]) if names else 0
     passes = max(1, math.ceil(math.log(max(total, 2), BASE)))
     ids = np.arange(total, dtype=np.int64)
-    indices: dict[str, np.ndarray] = {}
+    indices: dict[str, Any] = {}
     computed: set[str] = set()
     for p in range(passes):
         digits = ((ids // BASE**p) % BASE + 1).astype(np.float32)
@@ -79,7 +79,7 @@ def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mappi
         for path, shape in shapes_f.items():
             if path not in found:
                 continue
-            value = np.asarray(found[path], np.float64)
+            value: Any = np.asarray(found[path], np.float64)
             if value.shape != tuple(shape):
                 raise UserError(
                     f"the converter gives {path} the shape {value.shape}; Flax's has {tuple(shape)}"
@@ -89,7 +89,7 @@ def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mappi
                 computed.add(path)
                 continue
             indices[path] = indices.get(path, 0) + (whole.astype(np.int64) - 1) * BASE**p
-    computed |= {path for path, index in indices.items() if index.max(initial=0) >= total}
+    computed |= {path for path, index in indices.items() if int(np.max(index, initial=0)) >= total}
     sources = {
         path: _moved(index, names, sizes, ends) for path, index in indices.items() if path not in computed
     }

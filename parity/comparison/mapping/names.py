@@ -7,7 +7,8 @@ import functools
 import re
 
 SYNONYMS = (
-    ("query", "q"), ("key", "k"), ("value", "v"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("q_proj", "q"),
+    ("query", "q"), ("key", "k"), ("value", "v"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"),
+    ("q_proj", "q"),
     ("k_proj", "k"), ("v_proj", "v"), ("wq", "q"), ("wk", "k"), ("wv", "v"), ("wo", "out"),
     ("out_proj", "out"), ("o_proj", "out"), ("to_out", "out"), ("convolution", "conv"),
     ("normalization", "bn"), ("batch_norm", "bn"), ("batchnorm", "bn"), ("layer_norm", "norm"),
@@ -21,8 +22,8 @@ SYNONYMS = (
 @functools.lru_cache(maxsize=65536)
 def alike(a: str, b: str, digits: bool = True) -> float:
     """From 0 to 1; without `digits` numbers don't count: bn1, bn2 beside bn0, bn1 mislead."""
-    words = [_words(name, digits) for name in (a, b)]
-    return difflib.SequenceMatcher(None, *words, autojunk=False).ratio()
+    words_a, words_b = _words(a, digits), _words(b, digits)
+    return difflib.SequenceMatcher(None, words_a, words_b, autojunk=False).ratio()
 
 
 @functools.lru_cache(maxsize=65536)

@@ -17,7 +17,8 @@ Fits = dict[tuple[int, int], dict[str, str]]  # (number in PyTorch, in Flax) →
 def propose(units_t: Sequence[Unit], units_f: Sequence[Unit]) -> Sources:
     """The source of every Flax tensor for which one was found.
 
-    Units whose tensors fit are aligned in order of execution, units of one parent are exchanged where their names
+    Units whose tensors fit are aligned in order of execution, units of one parent are exchanged where their
+    names
     say so (q, k and v are alike and may run in another order), and what is left is paired by shape and name.
     """
     fits: Fits = {}

@@ -24,7 +24,8 @@ def find(
 ) -> tuple[list[Twin], list[str]]:
     """All twins in PyTorch's order of execution, and what is odd about them in words.
 
-    Of modules that own the same tensors because one only wraps the other, a layer is the innermost, a block the
+    Of modules that own the same tensors because one only wraps the other, a layer is the innermost, a block
+    the
     outermost: what a wrapper adds belongs to the block.
     """
     flax_of: dict[str, set[str]] = {}

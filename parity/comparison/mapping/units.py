@@ -1,4 +1,4 @@
-"""Modules that own tensors themselves, and how one tensor becomes another by its shape and its module's kind."""
+"""Modules that own tensors themselves, and how a tensor becomes another by shape and kind of module."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def joined(path: str, leaf: str) -> str:
 
 
 def units(order: Sequence[Call], kinds: Mapping[str, str], shapes: Mapping[str, Shape]) -> list[Unit]:
-    """All units, in the order of execution; one that is never called comes behind the module that holds it."""
+    """All units in the order of execution; one that is never called comes behind its parent."""
     direct: dict[str, dict[str, Shape]] = {}
     for name, shape in shapes.items():
         path, _, leaf = name.rpartition(".")

@@ -1,6 +1,7 @@
 """What NNX and linen modules share as a side of a comparison: one compiled program for a mode and precision.
 
-A program runs freely or pinned: whether a slot's value is replaced is an argument, so nothing is compiled twice.
+A program runs freely or pinned: whether a slot's value is replaced is an argument, so nothing is compiled
+twice.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-from parity.comparison.float64 import in_float64
+from parity.comparison.float64.evaluate import in_float64
 from parity.comparison.inputs import Arguments
 from parity.comparison.recording import Arrays, Call, Dropout, Passing, Pins, Recording, Slot
 from recipe.system.errors import UserError
 
-DTYPES = {"f64": np.dtype(np.float64), "f32": np.dtype(np.float32), "bf16": jnp.dtype(jnp.bfloat16)}
+DTYPES: dict[str, Any] = {
+    "f64": np.dtype(np.float64),
+    "f32": np.dtype(np.float32),
+    "bf16": jnp.dtype(jnp.bfloat16),
+}
 MODES = {  # names of arguments by which a network is told its mode, and what they are in train mode
     "train": True, "training": True, "is_training": True,
     "deterministic": False, "use_running_average": False, "eval": False, "inference": False,
@@ -31,7 +36,7 @@ Caller = Callable[..., Any]
 
 @jax.custom_vjp
 def _pin(x: Any, value: Any, grad: Any, probe: Any, on: Any) -> Any:
-    """`value` instead of `x` where `on`; the gradient that arrives is `probe`'s, and `grad` goes on instead."""
+    """`value` instead of `x` where `on`; the gradient that arrives is `probe`'s, and `grad` goes on."""
     return jnp.where(on, value, x)
 
 
@@ -122,7 +127,8 @@ class FlaxSide(abc.ABC):
     Args:
       call: (model or apply, *arguments, train=bool) → what the network returns.
       outputs: what `call` returns → the tree that counts.
-      loss: what `call` returns → a scalar; without it gradients are of a random linear function of the outputs.
+      loss: what `call` returns → a scalar; without it gradients are of a random linear function of the
+        outputs.
     """
 
     name = "Flax"
@@ -270,7 +276,7 @@ class FlaxSide(abc.ABC):
                     raise UserError(f"the loss of Flax has shape {loss.shape}: it has to be one number")
             else:
                 pairs = zip(outputs.values(), weights, strict=not forward_only)
-                loss = sum((jnp.sum(o * w.astype(o.dtype)) for o, w in pairs), jnp.zeros(()))  # type: ignore[arg-type]
+                loss = sum((jnp.sum(o * w.astype(o.dtype)) for o, w in pairs), jnp.zeros(()))
             return loss, (loss, list(outputs.values()), state, list(taps.values.values()))
 
         if forward_only:

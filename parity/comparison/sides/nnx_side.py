@@ -29,7 +29,7 @@ class NnxSide(FlaxSide):
         outputs: Callable[[Any], Any] | None = None,
         loss: Callable[[Any], Any] | None = None,
     ):
-        super().__init__(call, outputs, loss, type(model).__call__)  # type: ignore[operator]
+        super().__init__(call, outputs, loss, type(model).__call__)
         self._graphdef, self._state = nnx.split(model)
         self._variables = {dotted(p): v for p, v in nnx.to_flat_state(self._state)}
         self._floats = {n for n, v in self._variables.items() if is_float_array(v.get_value())}

@@ -1,4 +1,4 @@
-"""How a run of anybody's PyTorch module differs from a plain one: without dropout, and in float64 throughout."""
+"""How a run of anybody's PyTorch module differs from a plain one: no dropout, float64 throughout."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ class TorchSide:
       model: is copied, in each precision that is asked for, and left as it is.
       call: (model, *arguments, train=bool) → what the network returns; without it, `model(*arguments)`.
       outputs: what `call` returns → the tree that counts.
-      loss: what `call` returns → a scalar; without it gradients are of a random linear function of the outputs.
+      loss: what `call` returns → a scalar; without it gradients are of a random linear function of the
+        outputs.
       seed: for what draws random numbers.
     """
 
@@ -63,7 +65,7 @@ class TorchSide:
         return {n: to_numpy(t) for n, t in _tensors(model) if t.dtype.is_floating_point}
 
     def state_dict(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """What a converter is given: the whole state dict, with `tensors` for its float tensors, in float32."""
+        """What a converter is given: the whole state dict in float32, with `tensors` for its own."""
         found: dict[str, Any] = {}
         for name, tensor in self._models["f64"].state_dict().items():
             given = tensors.get(self.tied.get(name, name))
@@ -248,7 +250,7 @@ class _Taps:
 
 
 class _Pin(torch.autograd.Function):
-    """Passes a value on, or another one; keeps the gradient that arrives, and passes that on or another one."""
+    """Passes a value on, or a pin's; keeps the gradient that arrives, and passes it on, or a pin's."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor | None, grad: Tensor | None, passing: Passing) -> Tensor:
@@ -312,8 +314,26 @@ def _is_float(x: Any) -> bool:
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    leaves, _ = _pytree.tree_flatten_with_path(tree)
-    return [(_pytree.keystr(path) or "output", leaf) for path, leaf in leaves]
+    return list(_walk(tree, "")) if _children(tree) is not None else [("output", tree)]
+
+
+def _walk(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    children = _children(tree)
+    if children is None:
+        yield path, tree
+    for key, child in children or ():
+        yield from _walk(child, f"{path}[{key!r}]")
+
+
+def _children(tree: Any) -> list[tuple[Any, Any]] | None:
+    """Keys and values of a dict (libraries' output classes are some), a list or tuple, or a data class."""
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, list | tuple):
+        return list(enumerate(tree))
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    return None
 
 
 @contextlib.contextmanager

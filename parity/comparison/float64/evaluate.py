@@ -1,0 +1,159 @@
+"""Run any JAX function in float64, whatever dtypes its modules ask for.
+
+The function is traced with float64 inputs, and the program that comes out is evaluated with every conversion
+to a narrower float left out. Modules with `dtype=jnp.bfloat16`, an RMS norm that goes through float32,
+BatchNorm's float32 statistics: all run in float64 without being touched. What can't be run so is refused in
+words.
+
+Two things stay as the program has them: numbers that it holds as float32 or bfloat16 arrays of its own, and
+random draws (`draws_random` finds them), which are inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src import source_info_util
+from jax.extend import core
+
+from parity.comparison.float64 import literals, types
+from parity.comparison.float64.calls import DRAWS
+from parity.comparison.float64.rules import apply
+from recipe.system.errors import UserError
+
+
+def in_float64(fn: Callable[..., Any], narrowed: list[str] | None = None) -> Callable[..., Any]:
+    """`fn` of trees of arrays, in float64 throughout: its floats come out as float64, complex as complex128.
+
+    Integers, flags and random keys are as `fn` has them. Call it, and JAX's transformations of it, within
+    `jax.enable_x64(True)`; gradients may be taken of `fn` or of the result.
+
+    Args:
+      fn: what to run. Its float arguments reach it as float64.
+      narrowed: gets the place of each conversion that was left out, `file.py:123 (function)`, once, in order.
+
+    Raises (when it is called):
+      UserError: if x64 is off, or if a part of `fn` can't be run in float64 (a kernel or callback of float32,
+        a float32's bits taken as an integer).
+    """
+    places = [] if narrowed is None else narrowed
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not jax.config.jax_enable_x64:
+            raise UserError(
+                "float64 is off in JAX: call what `in_float64` returns within `jax.enable_x64(True)`"
+            )
+        args, kwargs = jax.tree.map(_widen, (args, kwargs))
+        jaxpr, shapes = _trace(fn, args, kwargs)
+        outs = _Float64(places).evaluate(jaxpr, jax.tree.leaves((args, kwargs)))
+        return jax.tree.unflatten(jax.tree.structure(shapes), outs)
+
+    return run
+
+
+def _trace(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[core.Jaxpr, Any]:
+    """The jaxpr of `fn` and the shapes of its outputs' tree.
+
+    Float64 inputs break loops whose carry starts as float32 whatever the inputs are (Flax's RNN cells); such
+    functions are traced with float32 inputs.
+    """
+    trace = jax.make_jaxpr(fn, return_shape=True)
+    try:
+        return trace(*args, **kwargs)
+    except TypeError as error:
+        narrow_args, narrow_kwargs = jax.tree.map(_as_float32, (args, kwargs))
+        try:
+            return trace(*narrow_args, **narrow_kwargs)
+        except TypeError:
+            raise error from None
+
+
+def _as_float32(leaf: Any) -> Any:
+    """The shape of an array of float64 as one of float32."""
+    if getattr(leaf, "dtype", None) != np.float64:
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, np.float32)
+
+
+def draws_random(fn: Callable[..., Any], *args: Any) -> list[str]:
+    """Places where `fn` of `args` (trees of arrays) draws random numbers, each once, in order.
+
+    Making, splitting and folding keys draws nothing.
+    """
+    draws = (
+        types.place(eqns) for eqns in _nested(jax.make_jaxpr(fn)(*args)) if eqns[-1].primitive.name in DRAWS
+    )
+    return list(dict.fromkeys(draws))
+
+
+def _nested(jaxpr: core.Jaxpr, within: tuple[core.JaxprEqn, ...] = ()) -> Iterator[tuple[core.JaxprEqn, ...]]:
+    """Every equation, behind those that it is within."""
+    for eqn in jaxpr.eqns:
+        yield (*within, eqn)
+        for inner in types.jaxprs_in(eqn.params):
+            yield from _nested(inner, (*within, eqn))
+
+
+def _widen(leaf: Any) -> Any:
+    """A value in float64 if it is an array of narrower floats. What has a value is converted at once."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not types.is_narrow(dtype):
+        return leaf
+    if isinstance(leaf, jax.core.Tracer):
+        return jnp.astype(leaf, types.widened(dtype))
+    return np.asarray(leaf).astype(types.widened(dtype))
+
+
+class _Float64:
+    """Evaluates jaxprs in float64. Every value has its variable's shape and that variable's widened dtype."""
+
+    def __init__(self, narrowed: list[str]):
+        self.narrowed = narrowed
+        self.within: list[core.JaxprEqn] = []  # the equation at hand, behind those that it is within
+
+    def left_out(self) -> None:
+        """Note that the equation at hand would have narrowed its operand."""
+        where = types.place(self.within)
+        if where not in self.narrowed:
+            self.narrowed.append(where)
+
+    def refuse(self, why: str) -> NoReturn:
+        """Raise a `UserError` that names the primitive and place of the equation at hand."""
+        name = self.within[-1].primitive.name
+        raise UserError(f"{name} in {types.place(self.within)} can't be run in float64: {why}")
+
+    def evaluate(
+        self, jaxpr: core.Jaxpr, args: Sequence[Any], consts: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """The outputs of a jaxpr for `args` in widened dtypes; `consts` if they are not the jaxpr's own."""
+        consts = jaxpr.consts if consts is None else consts
+        env: dict[Any, Any] = dict(zip(jaxpr.all_invars, [*map(_widen, consts), *args], strict=True))
+
+        for eqn in jaxpr.eqns:
+            ins = [
+                literals.digits(atom.val) if isinstance(atom, core.Literal) else env[atom]
+                for atom in eqn.invars
+            ]
+            env.update(zip(eqn.outvars, self._equation(eqn, ins), strict=True))
+        return [_widen(np.asarray(v.val)) if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
+
+    def _equation(self, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
+        """One equation's outputs. The program keeps its names and places, for XLA's and JAX's messages."""
+        names = source_info_util.current_name_stack() + eqn.source_info.name_stack
+        with source_info_util.user_context(eqn.source_info.traceback, name_stack=names), eqn.ctx.manager:
+            self.within.append(eqn)
+            outs = apply(self, eqn, ins)
+            self._check(eqn, outs)
+            self.within.pop()
+        return outs
+
+    def _check(self, eqn: core.JaxprEqn, outs: list[Any]) -> None:
+        """Refuse outputs of other shapes and dtypes than must be: the net below the rules."""
+        for variable, out in zip(eqn.outvars, outs, strict=True):
+            aval: Any = variable.aval
+            if hasattr(aval, "dtype") and (out.shape, out.dtype) != (aval.shape, types.widened(aval.dtype)):
+                self.refuse(f"it makes {out.dtype}{list(out.shape)} of float64 operands")
