@@ -54,7 +54,7 @@ def less_exact(checks: Sequence[Check]) -> tuple[Difference, ...]:
 
 def allowed(checks: Sequence[Check]) -> tuple[Difference, ...]:
     """Places that the user allows, by reason."""
-    found = [one for check in checks for one in _places(check) if one.reason]
+    found = [one for check in checks if FREE not in check.name for one in _places(check) if one.reason]
     return grouped([dataclasses.replace(one, cause=Cause("allowed", one.reason)) for one in found])
 
 

@@ -35,6 +35,7 @@ from recipe.system.errors import UserError
 if TYPE_CHECKING:
     from parity.comparison.run import Comparison
 
+FOLLOWS = "follows from what is allowed"
 UNITS = {"f64": "largest element", "f32": "largest element", "bf16": "relative norm"}
 
 
@@ -48,6 +49,7 @@ class ModeComparison:
         self._gradients = comparison.reference.gradients
         self._own_errors: dict[Any, Errors] = {}
         self._known: list[Place] = []  # places with a cause
+        self._alone: list[Place] = []  # that differ when every layer and piece is on its own
         self._same_in_f64: set[tuple[str, str, str]] = set()
 
     def run(self) -> Iterator[Check]:
@@ -182,6 +184,13 @@ class ModeComparison:
         return self._own_errors[key]
 
     # ------------------------------------------------------------------ judging
+    def _excused(self, free: tuple[Place, ...]) -> tuple[Place, ...]:
+        """What differs end to end because of what is allowed, if nothing else differs on its own."""
+        allowed = [one for one in self._alone if one.reason]
+        if not allowed or any(one.failed for one in self._alone):
+            return free
+        return tuple(dataclasses.replace(one, reason=FOLLOWS) if one.failed else one for one in free)
+
     def _cleared(self, found: list[Place], precision: str) -> list[Place]:
         """Places with what float64 said of them, pinned or free."""
         if precision == "f64":
@@ -278,8 +287,12 @@ class ModeComparison:
             (4, f"{mode}: gradients, {title}", backwards),
         ):
             if places and level in c.levels:
-                ordered = sorted(places, key=lambda one: one.order)
-                yield Check(level, name, precision, UNITS[precision], c.allow(ordered))
+                ordered = c.allow(sorted(places, key=lambda one: one.order))
+                if way == "free":
+                    ordered = self._excused(ordered)
+                elif level != 4:
+                    self._alone += [one for one in ordered if one.failed or one.reason]
+                yield Check(level, name, precision, UNITS[precision], ordered)
 
     # ------------------------------------------------------------------ what was not looked at
     def _list_unseen(self, odd: list[str], described: Recording, free: Recording) -> None:

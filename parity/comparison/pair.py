@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ class Pair:
         are.
       weights: a function that converts PyTorch's state dict into Flax's tensors; or for some tensors
         {Flax path: (names of PyTorch's tensors, function of them)}, the others are proposed; or None.
-      flax_inputs: a function `inputs` → Flax's inputs, or those inputs. Without it images (four axes and
+      flax_inputs: a function of the same arguments, or of one named `inputs` that is all of them as they
+        are here, → Flax's inputs; or those inputs. Without it images (four axes and
         more) get their channels last, if the Flax network takes them so.
       torch_call: (model, *arguments, train=bool) → what the network returns; else `model(*arguments)`.
       flax_call: the same for Flax; of a linen module it gets `apply` in the model's place. Without it the
@@ -137,11 +139,25 @@ class Pair:
         kind = type(self.flax_model).__name__
         raise UserError(f"flax_model is an nnx.Module or (linen module, variables), not {kind}")
 
+    def _call_flax_inputs(self, arguments: Arguments) -> Any:
+        assert callable(self.flax_inputs)
+        if _takes_all(self.flax_inputs):
+            return self.flax_inputs(_as_given(self.inputs, arguments))
+        return self.flax_inputs(*arguments.args, **arguments.kwargs)
+
     def _converted(self, arguments: Arguments) -> Arguments:
         made = self.flax_inputs
         if callable(made):
-            made = made(_as_given(self.inputs, arguments))
+            made = self._call_flax_inputs(arguments)
         return as_numpy(Arguments.of(made), "flax_inputs")
+
+
+def _takes_all(function: Callable[..., Any]) -> bool:
+    """Whether a function has one parameter, named `inputs`."""
+    try:
+        return list(inspect.signature(function).parameters) == ["inputs"]
+    except (TypeError, ValueError):
+        return False
 
 
 def _as_given(inputs: Any, arguments: Arguments) -> Any:

@@ -67,11 +67,10 @@ class Reference:
     def draw_cotangents(self, outputs: Arrays) -> None:
         """The random linear function of the outputs whose gradients are compared."""
         self.cotangents = [
-            np.random.default_rng([self._seed, 7, i])
-            .normal(size=o.shape)
-            .astype(np.float32)
-            .astype(np.float64)
-            / np.sqrt(max(o.size, 1))
+            np.asarray(
+                np.random.default_rng([self._seed, 7, i]).normal(size=o.shape) / np.sqrt(max(o.size, 1)),
+                np.float32,
+            ).astype(np.float64)
             for i, o in enumerate(outputs.values())
         ]
 

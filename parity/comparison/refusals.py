@@ -34,7 +34,7 @@ def of_outputs(run: Recording) -> None:
 def of_randomness(first: Recording, second: Recording, mode: str) -> None:
     """A reference that gives something else every time."""
     for name, array in first.outputs.items():
-        if not np.array_equal(array, second.outputs[name]):
+        if not np.array_equal(array, second.outputs[name], equal_nan=True):
             raise UserError(
                 f"PyTorch's output {name} in {mode} mode changes from run to run: something random is on "
                 f"that is no dropout (stochastic depth?); set its rate to 0, or leave {mode} out of modes="

@@ -7,7 +7,9 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from parity.comparison import grouping, refusals
+import numpy as np
+
+from parity.comparison import grouping, refusals, updates
 from parity.comparison.causes.tensors import of_tensor
 from parity.comparison.environment import environment
 from parity.comparison.findings import TENSOR, Place
@@ -15,7 +17,7 @@ from parity.comparison.inputs import Arguments
 from parity.comparison.mapping import mapping as maps
 from parity.comparison.mode import ModeComparison
 from parity.comparison.pair import Pair
-from parity.comparison.recording import Recording
+from parity.comparison.recording import Arrays, Recording
 from parity.comparison.reference import Reference, disturbed
 from parity.comparison.report import TITLES, CompareReport
 from parity.comparison.sides.torch_side import TorchSide
@@ -74,6 +76,8 @@ class Comparison:
             compared = ModeComparison(self, mode == "train")
             self.modes.append(compared)
             yield from compared.run()
+        if 5 in rest and self.pair.optimizers:
+            yield self._updates(self.modes[-1].theirs.grads)
 
     def _flax_inputs(self, training: bool) -> tuple[Arguments, Recording]:
         """What Flax is given, and what it would do with it."""
@@ -95,6 +99,16 @@ class Comparison:
         raise UserError(
             f"the Flax network does not run on these inputs ({text}); see flax_call=, flax_inputs="
         ) from first
+
+    def _updates(self, grads: Arrays) -> Check:
+        """Three updates from the last mode's gradients."""
+        assert self.pair.optimizers is not None
+        self._progress("updating by both optimizers")
+        sources = {p: self.mapped.sources[p] for p in self.flax.parameters if p in self.mapped.sources}
+        used = {name for source in sources.values() for name in source.names}
+        known = {n: grads.get(n, np.zeros_like(self.reference.fine[n])) for n in used}
+        found = updates.compare(self.pair.optimizers, sources, self.reference.fine, known)
+        return Check(5, "three updates by both optimizers", "f64", "largest element", self.allow(found))
 
     def flax_leaves(self, leaves: list[Any]) -> list[Any]:
         """What Flax is given for other numbers in PyTorch's inputs."""
@@ -148,7 +162,7 @@ class Comparison:
         found = []
         for one in places:
             if one.ratio > 1:
-                names = [part for text in (one.torch, one.flax) for part in text.split(" + ")]
+                names = [path for text in (one.torch, one.flax) for path in _with_parents(text)]
                 for pattern, reason in self.pair.allow:
                     if any(fnmatch.fnmatchcase(name, pattern) for name in names):
                         one = dataclasses.replace(one, reason=reason)
@@ -163,6 +177,15 @@ class Comparison:
     def check_memory(self, run: Recording) -> None:
         """Refuse what would not fit."""
         refusals.of_memory(run, self.reference.rough, self._memory)
+
+
+def _with_parents(text: str) -> list[str]:
+    """The tensors or modules of a place, and all modules that they are in."""
+    found = []
+    for path in text.split(" + "):
+        parts = path.partition(" (")[0].split(".")
+        found += [".".join(parts[: end + 1]) for end in range(len(parts))]
+    return found
 
 
 def _name(model: Any) -> str:

@@ -102,9 +102,10 @@ def transposed_mistakes(given: Evidence) -> Iterator[Alternative]:
         return TRANSPOSED[n](x, kernel, bias, conv.stride, padding, extra, conv.groups, conv.dilation)
 
     def cropped(before: int) -> Tensor:
-        whole = run(w, 0, 0)
+        whole = run(w, 0, 0, None)
+        whole = F.pad(whole, [0, max(given.ours.shape)] * n)
         index = (slice(None), slice(None), *(slice(before, before + d) for d in given.ours.shape[2:]))
-        return whole[index]
+        return whole[index] + (0 if conv.bias is None else conv.bias.reshape(1, -1, *[1] * n))
 
     yield (
         FAMILY,

@@ -67,9 +67,12 @@ class Evidence:
     def first(self, alternatives: Iterator[Alternative]) -> Cause | None:
         """The first mistake that gives Flax's value, or, made by PyTorch, undoes the difference."""
         with torch.no_grad():
-            for family, words, make in alternatives:
+            while True:
                 try:
+                    family, words, make = next(alternatives)
                     value = make()
+                except StopIteration:
+                    break
                 except (
                     Exception
                 ):  # a mistake that can't be made here, whatever a stranger's module says of it

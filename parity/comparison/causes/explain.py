@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from parity.cause import MATCHES, UNKNOWN, Cause, common_ratio, scale_or_rounding
 from parity.comparison.causes import layers, norms, pieces
 from parity.comparison.causes.evidence import Evidence
-from parity.comparison.findings import BACKWARDS, EQUAL, GRADIENT, LESS_EXACT, STATISTIC, Place
+from parity.comparison.findings import BACKWARDS, EQUAL, FLOAT32_SIZED, GRADIENT, LESS_EXACT, STATISTIC, Place
 from parity.comparison.judge import Outputs, named
 from parity.comparison.links import Link
 from parity.comparison.mapping.sources import Sources
@@ -106,11 +106,16 @@ class Explainer:
         found = given.first(layers.mistakes(given) if alone else pieces.mistakes(given))
         if found:
             return found, False
-        return self._by_size(back, value, precision)
+        return self._by_size(back, value, precision, place.verdict)
 
-    def _by_size(self, ours: np.ndarray, theirs: np.ndarray, precision: str) -> tuple[Cause, bool]:
+    def _by_size(
+        self, ours: np.ndarray, theirs: np.ndarray, precision: str, verdict: str
+    ) -> tuple[Cause, bool]:
         found = scale_or_rounding(ours, theirs, MATCHES[precision])
-        if found is None:
+        narrowed = (
+            verdict == FLOAT32_SIZED or precision != "f64"
+        )  # a float64 run narrows nothing but constants
+        if found is None or (found.family == "precision" and not narrowed):
             return UNKNOWN, False
         if found.family == "precision" and precision != "f64" and self._narrowed:
             found = Cause(found.family, f"{found.words}; Flax narrows at {', '.join(self._narrowed[:3])}")

@@ -22,13 +22,11 @@ FAR = 40  # values that may be given by mistake
 
 def mistakes(given: Evidence) -> Iterator[Alternative]:
     """What could arrive instead."""
-    yield from _activations(given)
-    yield from _gates(given)
-    yield from _sums(given)
-    yield from _order(given)
-    yield from _pools(given)
-    yield from attention.between(given)
-    yield from _others(given)
+    for group in (_activations, _gates, _sums, _order, _pools, attention.between, _others):
+        try:
+            yield from group(given)
+        except (RuntimeError, ValueError, IndexError):  # values that don't go together in this way
+            continue
 
 
 def _near(given: Evidence) -> list[tuple[str, Tensor]]:
@@ -37,28 +35,45 @@ def _near(given: Evidence) -> list[tuple[str, Tensor]]:
 
 
 def _activations(given: Evidence) -> Iterator[Alternative]:
-    """g(x) instead of f(x), where f is what PyTorch does to a value that passed before."""
-    for name, x in _near(given):
-        right = _recognised(x, given.theirs)
-        if right is None:
-            continue
-        for words, other in ACTIVATIONS.items():
-            if words != right:
-                yield (
-                    "activation", f"{words} instead of {right} behind {name}",
-                    lambda f=other, x=x: _like(f(x), given.theirs),
-                )  # fmt: skip
+    """g(x) instead of f(x), where f is what PyTorch does to an earlier value, with or without a mean behind."""
+    for name, array in given.earlier[:NEAR]:
+        x = torch.from_numpy(array)
+        for behind, reduce in _reductions(x, given.theirs).items():
+            right = _recognised(x, given.theirs, reduce)
+            if right is None:
+                continue
+            for words, other in ACTIVATIONS.items():
+                if words != right:
+                    yield (
+                        "activation", f"{words} instead of {right} behind {name}{behind}",
+                        lambda f=other, x=x, r=reduce: _like(r(f(x)), given.theirs),
+                    )  # fmt: skip
     theirs = torch.from_numpy(given.theirs)
     for words, other in ACTIVATIONS.items():
         if words != "no activation":
             yield "activation", f"{words} is applied once more", lambda f=other: f(theirs)
 
 
-def _recognised(x: Tensor, value: np.ndarray) -> str | None:
+def _reductions(x: Tensor, value: np.ndarray) -> dict[str, Any]:
+    """What may be behind an activation: nothing, or a mean or sum with as many numbers as `value` has."""
+    found: dict[str, Any] = {}
+    if x.numel() == value.size:
+        found[""] = lambda x: x
+    for words, axes in {
+        "the image": tuple(range(2, x.ndim)),
+        "the tokens": (1,),
+        "the last axis": (-1,),
+    }.items():
+        if axes and x.ndim > 1 and x.mean(axes).numel() == value.size and x.numel() != value.size:
+            found[f" and the mean over {words}"] = lambda x, axes=axes: x.mean(axes)
+            found[f" and the sum over {words}"] = lambda x, axes=axes: x.sum(axes)
+    return found
+
+
+def _recognised(x: Tensor, value: np.ndarray, reduce: Any = lambda x: x) -> str | None:
     """The activation by which a value came from x, if one did."""
     for words, function in ACTIVATIONS.items():
-        found = _like(function(x), value)
-        if is_close(value, found):
+        if is_close(value, _like(reduce(function(x)), value)):
             return words
     return None
 

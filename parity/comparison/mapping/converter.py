@@ -89,7 +89,7 @@ def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mappi
                 computed.add(path)
                 continue
             indices[path] = indices.get(path, 0) + (whole.astype(np.int64) - 1) * BASE**p
-    computed |= {path for path, index in indices.items() if int(np.max(index, initial=0)) >= total}
+    computed |= {path for path, index in indices.items() if np.any(index >= total)}
     sources = {
         path: _moved(index, names, sizes, ends) for path, index in indices.items() if path not in computed
     }
@@ -103,7 +103,7 @@ def _moved(index: np.ndarray, names: list[str], sizes: list[int], ends: np.ndarr
     starts = ends - sizes
     offsets = np.zeros(len(names), np.int64)  # of a used tensor in the concatenation of the used ones
     offsets[used] = np.cumsum([0, *(sizes[i] for i in used[:-1])])
-    local = index - starts[which] + offsets[which]
+    local: Any = index - starts[which] + offsets[which]
     if local.size and local.max() < 2**31:
         local = local.astype(np.int32)
     chosen = tuple(names[i] for i in used)

@@ -63,6 +63,7 @@ class Taps:
     def __init__(self, keep: frozenset[str] | None, pins: Mapping[Slot, tuple[Any, Any, Any, Any]]):
         self._keep, self._pins = keep, pins
         self.values: dict[Slot, Any] = {}
+        self.pinned: list[Any] = []
         self.order: list[Call] = []
         self.kinds: dict[str, str] = {}
         self.dropouts: list[Dropout] = []
@@ -118,7 +119,9 @@ class Taps:
         if slot not in self._pins:
             return x
         value, grad, probe, on = self._pins[slot]
-        return _pin(x, value.astype(x.dtype), grad.astype(x.dtype), probe.astype(x.dtype), on)
+        pinned = _pin(x, value.astype(x.dtype), grad.astype(x.dtype), probe.astype(x.dtype), on)
+        self.pinned.append(pinned)
+        return pinned
 
 
 class FlaxSide(abc.ABC):
@@ -249,7 +252,9 @@ class FlaxSide(abc.ABC):
                     inputs, fixed, precision, training, keep, cotangents is None
                 )
             program, info = self._programs[key]
-            found, grads = program(learned, probes, floats, rest, others, pinned, weights)
+            found, grads = program(
+                learned, probes, floats, rest, others, pinned, weights, jnp.zeros((), dtype)
+            )
         return _recording(found, grads, info, len(inputs.leaves))
 
     def _program(
@@ -259,8 +264,9 @@ class FlaxSide(abc.ABC):
         info: dict[str, Any] = {}
 
         def compute(
-            learned: Any, probes: Any, floats: Any, rest: Any, others: Any, pinned: Any, weights: Any
-        ) -> Any:
+            learned: Any, probes: Any, floats: Any, rest: Any, others: Any, pinned: Any, weights: Any,
+            zero: Any,
+        ) -> Any:  # fmt: skip
             pins = {slot: (value, grad, probes[slot], on) for slot, (value, grad, on) in pinned.items()}
             taps = Taps(keep, pins)
             leaves = _merged(fixed, {**floats, **others})
@@ -269,7 +275,7 @@ class FlaxSide(abc.ABC):
             )
             named = _named_leaves(self._outputs(returned))
             outputs = {name: x for name, x in named if is_float_array(x)}
-            info.update({**vars(taps), "slots": list(taps.values), "outputs": list(outputs)})
+            info.update({**vars(taps), "pinned": [], "slots": list(taps.values), "outputs": list(outputs)})
             if self._loss:
                 loss = jnp.asarray(self._loss(returned))
                 if loss.shape:
@@ -277,7 +283,9 @@ class FlaxSide(abc.ABC):
             else:
                 pairs = zip(outputs.values(), weights, strict=not forward_only)
                 loss = sum((jnp.sum(o * w.astype(o.dtype)) for o, w in pairs), jnp.zeros(()))
-            return loss, (loss, list(outputs.values()), state, list(taps.values.values()))
+            # zeros arrive at every pin from behind, or JAX would leave out one that no gradient reaches
+            reached = loss + zero * sum((jnp.sum(x.astype(zero.dtype)) for x in taps.pinned), zero)
+            return reached, (loss, list(outputs.values()), state, list(taps.values.values()))
 
         if forward_only:
             fn = lambda *args: (compute(*args)[1], None)  # noqa: E731
