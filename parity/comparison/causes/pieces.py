@@ -35,7 +35,7 @@ def _near(given: Evidence) -> list[tuple[str, Tensor]]:
 
 
 def _activations(given: Evidence) -> Iterator[Alternative]:
-    """g(x) instead of f(x), where f is what PyTorch does to an earlier value, with or without a mean behind."""
+    """g(x) instead of f(x), where f is what PyTorch does to an earlier value, perhaps with a mean behind."""
     for name, array in given.earlier[:NEAR]:
         x = torch.from_numpy(array)
         for behind, reduce in _reductions(x, given.theirs).items():
