@@ -59,6 +59,11 @@ class Place(Finding):
     reason: str = ""  # why the user allows it
 
     @property
+    def backwards(self) -> bool:
+        """Whether a gradient is compared."""
+        return self.what.endswith(BACKWARDS) or self.what in (GRADIENT, INPUT_GRADIENT)
+
+    @property
     def key(self) -> tuple[str, str, str]:
         """What is compared where, whatever the precision."""
         return self.what, self.torch, self.flax

@@ -31,11 +31,11 @@ def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
         if FREE not in check.name and "free" not in check.name
         for one in _failed(check)
     ]
-    values = [one for one in alone if not _backwards(one)]
+    values = [one for one in alone if not one.backwards]
     sites = {one.torch for one in values} | {
         one.torch.rpartition(".")[0] for one in values if one.what == "tensor"
     }
-    gradients = [one for one in alone if _backwards(one) and not _follows(one, values, sites)]
+    gradients = [one for one in alone if one.backwards and not follows(one, values, sites)]
     found = [*values, *gradients]
     if not found:
         free = [one for check in checks for one in _failed(check)]
@@ -47,7 +47,7 @@ def less_exact(checks: Sequence[Check]) -> tuple[Difference, ...]:
     """Places that are less exact, by cause."""
     found = [
         one for check in checks if FREE not in check.name for one in _places(check)
-        if one.verdict == LESS_EXACT and not one.reason and not _backwards(one)
+        if one.verdict == LESS_EXACT and not one.reason and not one.backwards
     ]  # fmt: skip
     return grouped(found)
 
@@ -66,7 +66,8 @@ def grouped(places: Iterable[Place]) -> tuple[Difference, ...]:
         words = PATHS.sub(lambda match: re.sub(r"\d+", "#", match.group()), cause.words)
         if cause.family == "precision":
             words = re.sub(r"\d[\d.e+-]*", "#", words)
-        own = (one.torch, one.what) if cause.family == "unknown" else ("", "")
+        unknown = cause.family == "unknown"  # then places that only differ in a layer's number are together
+        own = (re.sub(r"\d+", "#", one.torch), one.what) if unknown else ("", "")
         group = groups.setdefault((cause.family, f"{words}{own}"), {})
         group.setdefault((one.torch, one.flax), one)
     found = []
@@ -77,11 +78,7 @@ def grouped(places: Iterable[Place]) -> tuple[Difference, ...]:
     return tuple(sorted(found, key=lambda difference: difference.first.order))
 
 
-def _backwards(one: Place) -> bool:
-    return one.what.endswith(BACKWARDS) or one.what in (GRADIENT, INPUT_GRADIENT)
-
-
-def _follows(one: Place, values: Sequence[Place], sites: set[str]) -> bool:
+def follows(one: Place, values: Sequence[Place], sites: set[str]) -> bool:
     """Whether a gradient differs because a value does."""
     if one.torch in sites:
         return True

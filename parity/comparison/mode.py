@@ -17,8 +17,6 @@ from parity.comparison.findings import (
     DIFFERENT,
     DROPOUT,
     EQUAL,
-    GRADIENT,
-    INPUT_GRADIENT,
     LESS_EXACT,
     LOSS,
     STATISTIC,
@@ -274,11 +272,7 @@ class ModeComparison:
 
     def _checks(self, found: list[Place], precision: str, way: str, title: str) -> Iterator[Check]:
         c, mode = self._c, self._mode
-        backwards = [
-            one
-            for one in found
-            if one.what.endswith(BACKWARDS) or one.what in (GRADIENT, INPUT_GRADIENT, LOSS)
-        ]
+        backwards = [one for one in found if one.backwards or one.what == LOSS]
         statistics = [one for one in found if one.what == STATISTIC]
         forwards = [one for one in found if one not in backwards and one not in statistics]
         for level, name, places in (

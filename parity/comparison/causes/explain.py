@@ -13,6 +13,7 @@ from parity.cause import MATCHES, UNKNOWN, Cause, common_ratio, scale_or_roundin
 from parity.comparison.causes import layers, norms, pieces
 from parity.comparison.causes.evidence import Evidence
 from parity.comparison.findings import BACKWARDS, EQUAL, FLOAT32_SIZED, GRADIENT, LESS_EXACT, STATISTIC, Place
+from parity.comparison.grouping import follows
 from parity.comparison.judge import Outputs, named
 from parity.comparison.links import Link
 from parity.comparison.mapping.sources import Sources
@@ -20,7 +21,7 @@ from parity.comparison.recording import Arrays, Call, Recording, Slot
 from parity.comparison.sides.torch_side import TorchSide
 
 ONE_PASS = "rounds like a variance in one pass, E[x²] − E[x]², which loses digits where the mean is large"
-MOST = 60  # places that are explained; the report says how many differ
+MOST = 200  # places that are explained, and as many gradients; the report says how many differ
 
 
 class Explainer:
@@ -55,7 +56,10 @@ class Explainer:
         self, found: Sequence[Place], theirs: Recording, ours: Recording, precision: str
     ) -> list[Place]:
         """The places, with a cause where one differs."""
-        wrong = [one for one in found if one.verdict != EQUAL][:MOST]
+        wrong = [one for one in found if one.verdict != EQUAL]
+        values = [one for one in wrong if not one.backwards]
+        sites = {one.torch for one in values}
+        wrong = [*values[:MOST], *[w for w in wrong if w.backwards and not follows(w, values, sites)][:MOST]]
         if not wrong:
             return list(found)
         slots = {(named(one.torch), one.torch.side): one for one in self._links}

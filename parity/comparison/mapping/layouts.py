@@ -50,7 +50,8 @@ class Layout(NamedTuple):
             array = array[..., list(self.features)]
         array = array.transpose(self.axes)
         if self.rows == "torch":
-            return np.broadcast_to(array, self.shape).copy()
+            one_row = np.ascontiguousarray(array).reshape((1, *self.shape[1:]))
+            return np.broadcast_to(one_row, self.shape).copy()
         return np.ascontiguousarray(array).reshape(self.shape)
 
 

@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from parity.comparison.inputs import Arguments
 from parity.comparison.recording import Arrays, Dropout
-from parity.comparison.sides.flax_side import DTYPES, Caller, FlaxSide, Taps, is_float_array, to_numpy
+from parity.comparison.sides.flax_side import DTYPES, Caller, FlaxSide, to_numpy
+from parity.comparison.sides.flax_taps import Taps, is_float_array
 from recipe.system.errors import UserError
 
 METHODS = ("__call__", "attend")

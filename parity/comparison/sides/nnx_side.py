@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict
 
 from parity.comparison.inputs import Arguments
 from parity.comparison.recording import Arrays, Dropout
-from parity.comparison.sides.flax_side import DTYPES, Caller, FlaxSide, Taps, is_float_array, to_numpy
+from parity.comparison.sides.flax_side import DTYPES, Caller, FlaxSide, to_numpy
+from parity.comparison.sides.flax_taps import Taps, is_float_array
 
 METHODS = ("__call__", "attend")  # `attend` is how an embedding is used a second time
 ATOMS = (nnx.Module, nnx.Variable, nnx.Rngs)  # arguments that are no arrays, though JAX can flatten them

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree  # the one in which libraries register their output classes
 
 from parity.comparison.inputs import Arguments, is_float
-from parity.comparison.recording import Arrays, Call, Passing, Pins, Recording, Slot
+from parity.comparison.recording import Arrays, Call, Pins, Recording
 from parity.comparison.sides.torch_modes import Widened, WithoutDropout
+from parity.comparison.sides.torch_taps import Taps, is_float_tensor, to_numpy
 from recipe.system.errors import UserError
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
@@ -121,9 +121,11 @@ class TorchSide:
         model.train(training)
         dtype = DTYPES[precision]
         leaves = [_to_tensor(leaf, dtype) for leaf in inputs.leaves]
-        given = inputs.replaced([x.clone() if _is_float(x) else x for x in leaves])  # may be changed in place
+        given = inputs.replaced(
+            [x.clone() if is_float_tensor(x) else x for x in leaves]
+        )  # may be changed in place
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        taps = _Taps(model, pins or {}, keep, dtype, watch)
+        taps = Taps(model, pins or {}, keep, dtype, watch)
         without_dropout = WithoutDropout(taps.where)
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[]))
@@ -134,7 +136,7 @@ class TorchSide:
             if precision == "f64":
                 stack.enter_context(Widened())
             returned = self._call(model, *given.args, train=training, **given.kwargs)
-            outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if _is_float(x)}
+            outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if is_float_tensor(x)}
             loss = None
             if cotangents is not None:
                 loss = self._backward(returned, list(outputs.values()), cotangents)
@@ -150,7 +152,7 @@ class TorchSide:
             p.grad = None
         return Recording(
             taps.slots, taps.order, taps.kinds, {n: to_numpy(o) for n, o in outputs.items()}, state, grads,
-            [to_numpy(x.grad) if _is_float(x) and x.grad is not None else None for x in leaves],
+            [to_numpy(x.grad) if is_float_tensor(x) and x.grad is not None else None for x in leaves],
             None if loss is None or self._loss is None else float(loss.detach()),
             without_dropout.active, arguments=taps.arguments,
         )  # fmt: skip
@@ -172,103 +174,6 @@ class TorchSide:
         if precision not in self._models:
             self._models[precision] = _copied(self._models["f64"], precision)
         return self._models[precision]
-
-
-class _Taps:
-    """Hooks on every module: what passes is kept, and replaced where there is a pin."""
-
-    def __init__(
-        self, model: nn.Module, pins: Pins, keep: frozenset[str] | None, dtype: torch.dtype,
-        watch: frozenset[Call],
-    ):  # fmt: skip
-        self._model, self._pins, self._keep, self._dtype, self._watch = model, pins, keep, dtype, watch
-        self.arguments: dict[Call, Any] = {}
-        self.slots: dict[Slot, Passing] = {}
-        self.order: list[Call] = []
-        self.kinds: dict[str, str] = {}
-        self._turns: dict[str, int] = {}
-        self._running: list[Call] = []
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> _Taps:
-        for path, module in self._model.named_modules():
-            if path and (self._keep is None or path in self._keep):
-                self._handles.append(
-                    module.register_forward_pre_hook(self._before(path, module), with_kwargs=True)
-                )
-                self._handles.append(module.register_forward_hook(self._after, with_kwargs=True))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def where(self) -> str:
-        """The module that is running."""
-        return self._running[-1][0] if self._running else ""
-
-    def _before(self, path: str, module: nn.Module) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
-            call = path, self._turns.get(path, -1) + 1
-            self._turns[path] = call[1]
-            self._running.append(call)
-            self.order.append(call)
-            self.kinds[path] = type(module).__name__
-            flat, spec = _pytree.tree_flatten((args, kwargs))
-            once: dict[int, Any] = {}  # a tensor that is given three times is one input
-            for number, x in enumerate(flat):
-                if id(x) not in once:
-                    once[id(x)] = self._tap(x, Slot(*call, "in", number))
-            given = _pytree.tree_unflatten([once[id(x)] for x in flat], spec)
-            if call in self._watch:
-                detached = [
-                    x.detach().clone() if isinstance(x, Tensor) else x for x in (once[id(x)] for x in flat)
-                ]
-                self.arguments[call] = _pytree.tree_unflatten(detached, spec)
-            return given
-
-        return hook
-
-    def _after(self, module: nn.Module, args: Any, kwargs: Any, returned: Any) -> Any:
-        call = self._running.pop()
-        flat, spec = _pytree.tree_flatten(returned)
-        flat = [self._tap(x, Slot(*call, "out", number)) for number, x in enumerate(flat)]
-        return _pytree.tree_unflatten(flat, spec)
-
-    def _tap(self, x: Any, slot: Slot) -> Any:
-        if not _is_float(x):
-            return x
-        passing = self.slots[slot] = Passing(to_numpy(x))
-        pin = self._pins.get(slot)
-        if pin is None and not x.requires_grad:
-            return x
-        value, grad = (None, None) if pin is None else pin
-        return _Pin.apply(x, self._tensor(value), self._tensor(grad), passing)
-
-    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
-        return None if array is None else torch.tensor(array).to(self._dtype)
-
-
-class _Pin(torch.autograd.Function):
-    """Passes a value on, or a pin's; keeps the gradient that arrives, and passes it on, or a pin's."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor | None, grad: Tensor | None, passing: Passing) -> Tensor:
-        ctx.grad, ctx.passing, ctx.dtype = grad, passing, x.dtype
-        return x.clone() if value is None else value.to(x.dtype, copy=True)
-
-    @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> Any:
-        ctx.passing.grad = to_numpy(arriving)
-        return (arriving if ctx.grad is None else ctx.grad.to(ctx.dtype)), None, None, None
-
-
-def to_numpy(tensor: Tensor, widen: bool = True) -> np.ndarray:
-    """A copy in NumPy; floats as float64, or as float32 without `widen`."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype.is_floating_point:
-        tensor = tensor.double() if widen else tensor.float()
-    return tensor.contiguous().numpy().copy()
 
 
 def _copied(model: nn.Module, precision: str) -> nn.Module:
@@ -307,10 +212,6 @@ def _to_tensor(leaf: Any, dtype: torch.dtype) -> Any:
         return leaf
     tensor = torch.tensor(leaf)
     return tensor.to(dtype).requires_grad_() if is_float(leaf) else tensor
-
-
-def _is_float(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.dtype.is_floating_point
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
