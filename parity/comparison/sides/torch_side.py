@@ -183,9 +183,11 @@ def _copied(model: nn.Module, precision: str) -> nn.Module:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the PyTorch model can't be copied ({words}): give it as it is built") from error
     twin = twin.to("cpu").to(DTYPES[precision])
-    for parameter in twin.parameters():
-        if parameter.dtype.is_floating_point:
-            parameter.requires_grad_(True)
+    if not any(parameter.requires_grad for parameter in twin.parameters()):
+        # all frozen is a network for inference; single ones that are frozen belong to the network
+        for parameter in twin.parameters():
+            if parameter.dtype.is_floating_point:
+                parameter.requires_grad_(True)
     return twin
 
 

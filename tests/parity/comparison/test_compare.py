@@ -229,6 +229,20 @@ def test_what_cannot_be_compared_is_refused_in_one_line(settings: dict[str, Any]
     assert "\n" not in str(refused.value)
 
 
+def test_frozen_parameters_stay_frozen():
+    class Frozen(small.FlaxMLP):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            up = jax.tree.map(jax.lax.stop_gradient, nnx.state(self.up))
+            y = self.scaling(x) @ up["kernel"][...] + up["bias"][...]
+            return self.down(self.activation(y))
+
+    torch_model = small.torch_mlp()
+    torch_model.first.requires_grad_(False)
+    assert compare(Frozen(), torch_model).passed
+    report = compare(small.FlaxMLP(), torch_model)
+    assert [(d.family, d.first.torch) for d in report.differences] == [("gradient", "first.bias")]
+
+
 def test_a_module_that_cannot_be_looked_into_is_listed():
     class Rematerialised(small.FlaxMLP):
         def __call__(self, x: jax.Array) -> jax.Array:
