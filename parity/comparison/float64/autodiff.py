@@ -44,7 +44,7 @@ def custom_vjp(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """A call of a `jax.custom_vjp` function, whose rules are traced with the dtypes that they expect."""
     p, count = eqn.params, eqn.params["num_consts"]
     in_avals: list[Any] = [atom.aval for atom in eqn.invars]
-    out_avals: list[Any] = p["call_jaxpr"].out_avals
+    out_avals: list[Any] = [v.aval for v in p["call_jaxpr"].outvars]
 
     @jax.custom_vjp
     def call(*args: Any) -> list[Any]:
@@ -63,7 +63,7 @@ def custom_vjp(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
 
     def backward(residuals: list[Any], cotangents: list[Any]) -> tuple[Any, ...]:
         jaxpr, _, forwards = trace_forward()
-        made = iter(jaxpr.out_avals)
+        made = (v.aval for v in jaxpr.outvars)
         avals: list[Any] = [next(made) if source is None else in_avals[source] for source in forwards]
         floats = [jnp.issubdtype(aval.dtype, np.inexact) for aval in out_avals]
         traced = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
@@ -74,7 +74,8 @@ def custom_vjp(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
         def rule(*args: Any) -> list[Any]:
             given = iter(args[len(avals) :])
             outs = [next(given) if f else _zero(a) for a, f in zip(out_avals, floats, strict=True)]
-            return [_instantiated(ct) for ct in p["bwd"].call_wrapped(*args[: len(avals)], *outs)[0]]
+            found = p["bwd"].call_wrapped(*args[: len(avals)], *outs)
+            return [_instantiated(ct) for ct in (found[0] if isinstance(found, tuple) else found)]
 
         jaxpr = jax.make_jaxpr(rule)(*traced)
         given = [ct for ct, f in zip(cotangents, floats, strict=True) if f]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax._src.lax.erf import exp_neg_sq
 from jax.extend import core
 
 from parity.comparison.float64 import types
@@ -121,12 +121,12 @@ def shard_map(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
 def scan(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """A loop over rows, with its carry and stacked outputs in float64."""
     p = eqn.params
-    num_consts, num_carry, _ = (len(part) for part in p["ft_in"].unpack())
-    consts, carry, xs = (
-        ins[:num_consts],
-        ins[num_consts : num_consts + num_carry],
-        ins[num_consts + num_carry :],
-    )
+    if "ft_in" in p:  # since JAX 0.11
+        num_consts, num_carry, _ = (len(part) for part in p["ft_in"].unpack())
+    else:
+        num_consts, num_carry = p["num_consts"], p["num_carry"]
+    consts, ins = ins[:num_consts], ins[num_consts:]
+    carry, xs = ins[:num_carry], ins[num_carry:]
 
     def body(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
         outs = run.evaluate(p["jaxpr"], [*consts, *carry, *x])
@@ -139,7 +139,7 @@ def scan(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
 def while_(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """A loop with a condition, with its state in float64."""
     p = eqn.params
-    if p["cond_jaxpr"].out_avals[0].shape:  # each row stops by itself, which JAX has no function for
+    if p["cond_jaxpr"].outvars[0].aval.shape:  # each row stops by itself, which JAX has no function for
         return with_jaxprs(run, eqn, ins)
     of_body = p["cond_nconsts"]
     init = of_body + p["body_nconsts"]
@@ -160,18 +160,23 @@ def with_jaxprs(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]
     """A primitive that holds jaxprs of scalars or operators, bound with these in float64."""
 
     def widen(value: Any) -> Any:
-        if isinstance(value, core.Jaxpr):
-            avals = [types.widened_aval(v) for v in value.invars]
-            return jax.make_jaxpr(lambda *args: run.evaluate(value, args))(*avals)
+        if isinstance(value, core.ClosedJaxpr):
+            return _widened(run, value, None)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(widen, value))
         return value
 
     params = {name: widen(value) for name, value in eqn.params.items()}
-    for name in [name for name in params if name.endswith("_consts")]:
-        jaxpr = params[name.removesuffix("consts") + "jaxpr"]
-        params[name] = () if jaxpr is None else tuple(jaxpr.consts)
+    for name in [name.removesuffix("consts") for name in params if name.endswith("_consts")]:
+        if (jaxpr := eqn.params[f"{name}jaxpr"]) is not None:
+            closed = _widened(run, jaxpr, eqn.params[f"{name}consts"])
+            params |= {f"{name}jaxpr": closed.jaxpr, f"{name}consts": tuple(closed.consts)}
     return bind(eqn, ins, params)
+
+
+def _widened(run: Evaluator, jaxpr: core.Jaxpr, consts: Sequence[Any] | None) -> core.ClosedJaxpr:
+    avals = [types.widened_aval(v) for v in jaxpr.invars]
+    return jax.make_jaxpr(lambda *args: run.evaluate(jaxpr, args, consts))(*avals)
 
 
 # JAX's own functions that take a float's bits, or choose their method by its dtype, with their files.
@@ -179,6 +184,9 @@ _OTHERWISE: dict[str, tuple[str, Callable[..., Any]]] = {
     "signbit": ("_src/numpy/ufuncs.py", jnp.signbit),
     "frexp": ("_src/numpy/ufuncs.py", jnp.frexp),
     "ldexp": ("_src/numpy/ufuncs.py", jnp.ldexp),
-    "exp_neg_sq": ("_src/lax/erf.py", exp_neg_sq),  # erf's derivative
     "log_ndtr": ("_src/scipy/special.py", jax.scipy.special.log_ndtr),
 }
+with contextlib.suppress(ImportError):  # since JAX 0.11
+    from jax._src.lax.erf import exp_neg_sq
+
+    _OTHERWISE["exp_neg_sq"] = ("_src/lax/erf.py", exp_neg_sq)  # of erf's derivative

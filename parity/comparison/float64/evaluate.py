@@ -130,8 +130,9 @@ class _Float64:
         self, jaxpr: core.Jaxpr, args: Sequence[Any], consts: Sequence[Any] | None = None
     ) -> list[Any]:
         """The outputs of a jaxpr for `args` in widened dtypes; `consts` if they are not the jaxpr's own."""
-        consts = jaxpr.consts if consts is None else consts
-        env: dict[Any, Any] = dict(zip(jaxpr.all_invars, [*map(_widen, consts), *args], strict=True))
+        consts = getattr(jaxpr, "consts", ()) if consts is None else consts
+        variables = [*jaxpr.constvars, *jaxpr.invars]
+        env: dict[Any, Any] = dict(zip(variables, [*map(_widen, consts), *args], strict=True))
 
         for eqn in jaxpr.eqns:
             ins = [

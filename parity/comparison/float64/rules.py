@@ -24,12 +24,13 @@ def apply(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
       UserError: if the equation can't be evaluated in float64.
     """
     name = eqn.primitive.name
-    if not types.touches_narrow(eqn):
+    if types.touches_narrow(eqn):
+        if function := types.made_in_jax(eqn, _BY_DTYPE):
+            run.refuse(f"JAX's {function[1]} has another method for float64: give it float64")
+        if name in _OPAQUE:
+            run.refuse(_OPAQUE[name])
+    elif name not in _RULES or not types.holds_rules(eqn):
         return bind(eqn, ins, eqn.primitive.get_bind_params(eqn.params))
-    if function := types.made_in_jax(eqn, _BY_DTYPE):
-        run.refuse(f"JAX's {function[1]} has another method for float64: give it float64")
-    if name in _OPAQUE:
-        run.refuse(_OPAQUE[name])
     return _RULES.get(name, _same_primitive)(run, eqn, ins)
 
 
@@ -41,7 +42,7 @@ def _convert(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     source, target = types.dtype_of(eqn.invars[0]), eqn.params["new_dtype"]
     if types.loses(source, target) and not isinstance(eqn.invars[0], core.Literal):  # Python's constants
         run.left_out()
-    if types.widened(target) == types.widened(source) and jnp.issubdtype(source, np.inexact):
+    if types.widened(target) == ins[0].dtype:
         return [jnp.asarray(ins[0])]
     return bind(eqn, ins, {**eqn.params, "new_dtype": types.widened(target)})
 
@@ -54,7 +55,7 @@ def _reduce_precision(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> lis
 
 def _bitcast(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """An integer's bits as a narrower float are that float's value; a float64 has no such float's bits."""
-    if types.is_narrow(types.dtype_of(eqn.invars[0])) or not jnp.issubdtype(ins[0].dtype, np.integer):
+    if not jnp.issubdtype(ins[0].dtype, np.integer):
         run.refuse("it takes the bits of a narrower float, which a float64 does not have")
     narrow = bind(eqn, ins, eqn.params)[0]
     return [jnp.astype(narrow, types.widened(narrow.dtype))]
@@ -75,7 +76,9 @@ def _reduce_window(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[A
 
 
 def _computation(run: Evaluator, eqn: core.JaxprEqn) -> Callable[[Any, Any], list[Any]]:
-    return lambda total, values: run.evaluate(eqn.params["jaxpr"], [*total, *values])
+    return lambda total, values: run.evaluate(
+        eqn.params["jaxpr"], [*total, *values], eqn.params.get("consts")
+    )
 
 
 def _same_primitive(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
@@ -91,60 +94,36 @@ def _same_primitive(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[
         run.refuse(f"no rule says what its {bad[0]} is in float64")
     if types.reduces_precision(eqn):
         params["precision"] = None
-    floats = [d for v in eqn.invars if jnp.issubdtype(d := types.dtype_of(v), np.inexact)]
-    if (
-        _DTYPES & params.keys()
-        and floats
-        and types.loses(jnp.result_type(*floats), types.dtype_of(eqn.outvars[0]))
-    ):
-        run.left_out()
+    if _DTYPES & params.keys():
+        out = types.dtype_of(eqn.outvars[0])
+        if any(types.loses(types.dtype_of(atom), out) for atom in eqn.invars):
+            run.left_out()
     return bind(eqn, ins, eqn.primitive.get_bind_params(params))
 
 
 @functools.cache
 def _known() -> frozenset[core.Primitive]:
     """JAX's own primitives of arrays: no kernels, callbacks or anybody else's."""
-    modules = map(importlib.import_module, _OF_JAX)
+    modules = [importlib.import_module(f"jax._src.{name}") for name in _OF_JAX]
     return frozenset(
         value for module in modules for value in vars(module).values() if isinstance(value, core.Primitive)
     )
 
 
 _OF_LAX = (
-    "lax",
-    "slicing",
-    "special",
-    "linalg",
-    "fft",
-    "convolution",
-    "windowed_reductions",
-    "parallel",
-    "ann",
+    *("lax", "slicing", "special", "linalg", "fft", "convolution", "windowed_reductions", "parallel", "ann"),
+    *("control_flow.loops", "control_flow.conditionals"),
 )
-_OF_JAX = [
-    *(f"jax._src.lax.{name}" for name in (*_OF_LAX, "control_flow.loops", "control_flow.conditionals")),
-    *(
-        f"jax._src.{name}"
-        for name in ("ad_util", "ad_checkpoint", "core", "pjit", "dispatch", "state.primitives")
-    ),
-    *("jax._src.debugging", "jax._src.random.prng"),
-]
+_OF_JAX = (
+    *(f"lax.{name}" for name in _OF_LAX),
+    *("ad_util", "ad_checkpoint", "core", "pjit", "dispatch", "debugging", "random.prng", "state.primitives"),
+)
 
 # Functions of JAX's own that choose their method, or when it ends, by dtype.
 _SPECIAL = (
-    *(
-        "_dawsn_impl",
-        "sici",
-        "sici_jvp",
-        "_spence_calc",
-        "expi",
-        "expi_jvp",
-        "_expi_pos",
-        "_expi_neg",
-        "exp1",
-    ),
-    *("expn", "_expn", "_expn_jvp", "hyp1f1", "_hyp1f1_serie", "_hyp1f1_asymptotic"),
-    *("hyp2f1", "_hyp2f1_serie", "_hyp2f1_terminal"),
+    *("_dawsn_impl", "sici", "sici_jvp", "_spence_calc", "expi", "expi_jvp", "_expi_pos", "_expi_neg"),
+    *("exp1", "expn", "_expn", "_expn_jvp", "hyp1f1", "_hyp1f1_serie", "_hyp1f1_asymptotic"),
+    *("hyp2f1", "_hyp2f1_serie", "_hyp2f1_terminal", "ndtri", "_ndtri", "erfcinv"),
 )
 _BY_DTYPE = {
     ("_src/numpy/ufuncs.py", "sinc"),
@@ -170,7 +149,8 @@ _RULES: dict[str, Callable[[Evaluator, core.JaxprEqn, list[Any]], list[Any]]] = 
     "bitcast_convert_type": _bitcast,
     "jit": calls.jit,
     **dict.fromkeys(
-        ("closed_call", "core_call", "remat2", "eval_jaxpr", "custom_vmap_call", "linear_call"), calls.inline
+        ("call", "closed_call", "core_call", "remat2", "eval_jaxpr", "custom_vmap_call", "linear_call"),
+        calls.inline,
     ),
     **dict.fromkeys(("composite", "compute_on", "xla_metadata_call", "remat_opt"), calls.inline),
     "call_hi_primitive": calls.hijax,

@@ -16,6 +16,7 @@ from jax.extend import core
 FLOAT64, COMPLEX128 = np.dtype(np.float64), np.dtype(np.complex128)
 _JAX = Path(jax.__file__).parent
 _NARROW: weakref.WeakKeyDictionary[core.Jaxpr, bool] = weakref.WeakKeyDictionary()
+_RULES: weakref.WeakKeyDictionary[core.Jaxpr, bool] = weakref.WeakKeyDictionary()
 
 
 def widened(dtype: Any) -> Any:
@@ -48,9 +49,14 @@ def widened_aval(atom: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(atom.aval.shape, widened(atom.aval.dtype), weak_type=atom.aval.weak_type)
 
 
+def is_jaxpr(value: Any) -> bool:
+    """Whether a parameter is a jaxpr: with its constants or without, which are two types until JAX 0.11."""
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+
+
 def jaxprs_in(value: Any) -> Iterator[core.Jaxpr]:
     """The jaxprs in an equation's parameters, in dicts, tuples and lists too."""
-    if isinstance(value, core.Jaxpr):
+    if is_jaxpr(value):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
@@ -83,6 +89,17 @@ def has_narrow(jaxpr: core.Jaxpr) -> bool:
         narrow = any(is_narrow(dtype) for atom in atoms if (dtype := dtype_of(atom)) is not None)
         _NARROW[jaxpr] = narrow or any(map(touches_narrow, jaxpr.eqns))
     return _NARROW[jaxpr]
+
+
+def holds_rules(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation holds a function with derivatives of its own, which may narrow what it does not."""
+    if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
+        return True
+    inner = list(jaxprs_in(eqn.params))
+    for jaxpr in inner:
+        if jaxpr not in _RULES:
+            _RULES[jaxpr] = any(map(holds_rules, jaxpr.eqns))
+    return any(_RULES[jaxpr] for jaxpr in inner)
 
 
 def names_narrow(value: Any) -> bool:

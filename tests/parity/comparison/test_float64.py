@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from parity.comparison.float64 import literals
 from parity.comparison.float64.evaluate import draws_random, in_float64
 from recipe.system.errors import UserError
-from tests.parity.comparison.float64_cases import forwards
+from tests.parity.comparison.float64_call_cases import forwards
 from tests.parity.comparison.float64_helpers import HALF, close
 
 X = np.random.default_rng(0).normal(size=(4, 6))
@@ -54,7 +54,7 @@ def test_places_are_the_users_each_once_in_order():
     def second(x: Any) -> Any:
         return lax.map(lambda row: first(first(row)).astype(jnp.bfloat16), x)
 
-    in_float64(lambda x: second(second(x)) + jnp.float32(1), narrowed)(X)
+    in_float64(lambda x: second(second(x)) * 0.1 + jnp.asarray(0.3, jnp.bfloat16), narrowed)(X)
     line = first.__code__.co_firstlineno
     here = "test_places_are_the_users_each_once_in_order.<locals>"
     assert narrowed == [
@@ -94,6 +94,24 @@ def test_arrays_of_the_program_are_data():
         in_float64(lambda x: x.astype(jnp.float32) * held + jnp.asarray(held))(X),
         X * held.astype(float) + held,
     )
+
+
+@jax.custom_vjp
+def narrow_backwards(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+narrow_backwards.defvjp(
+    lambda x: (jnp.sin(x), jnp.cos(x)), lambda cos, ct: (ct * cos.astype(jnp.float32).astype(jnp.float64),)
+)
+
+
+def test_derivatives_that_narrow_where_their_function_does_not():
+    def loss(x: Any) -> Any:
+        return jax.jit(lambda x: lax.map(narrow_backwards, x))(x).sum()
+
+    close(jax.grad(in_float64(loss))(X), np.cos(X))
+    close(in_float64(jax.grad(loss))(X), np.cos(X))
 
 
 def test_programs_without_narrow_floats_stay_as_they_are():
@@ -197,9 +215,14 @@ def sinc(x: Any) -> Any:
 
 
 REFUSED = {
-    **{float32_bits: "bitcast_convert_type", callback: "pure_callback", kernel: "pallas_call"},
-    **{foreign: "ffi_call", partitioned: "custom_partitioning", gamma_of_the_program: "random_gamma"},
-    **{unknown: "unknown", sinc: "round"},
+    float32_bits: ("bitcast_convert_type", "the bits of a narrower float"),
+    callback: ("pure_callback", "calls Python"),
+    kernel: ("pallas_call", "a kernel for narrower floats"),
+    foreign: ("ffi_call", "a kernel for narrower floats"),
+    partitioned: ("custom_partitioning", "a kernel for narrower floats"),
+    gamma_of_the_program: ("random_gamma", "draws depend on a float"),
+    unknown: ("unknown", "no primitive of JAX's own"),
+    sinc: ("", "JAX's sinc has another method"),
 }
 
 
@@ -207,9 +230,17 @@ REFUSED = {
 def test_refusals_name_primitive_and_place(fn: Callable[[Any], Any]):
     with pytest.raises(UserError) as error:
         in_float64(lambda x: lax.map(fn, x))(X)
-    assert str(error.value).startswith(f"{REFUSED[fn]} in test_float64.py:")
+    primitive, why = REFUSED[fn]
+    assert str(error.value).startswith(primitive)
+    assert " in test_float64.py:" in str(error.value)
     assert f"({fn.__name__}) can't be run in float64: " in str(error.value)
+    assert why in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_mistake_in_the_function_is_told_as_it_is():
+    with pytest.raises(TypeError, match="float64"):
+        in_float64(lambda x: lax.add(x, np.int32(1)))(X)
 
 
 def test_float64_must_be_on():
