@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from recipe.system.errors import UserError
+
 
 def natural(text: str) -> int:
     """A number that is not negative."""
@@ -16,3 +18,15 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say how to read a checkpoint: whose names it uses, and which of its weights count."""
     parser.add_argument("--layout", metavar="NAME", help="whose names the file uses, if they don't tell")
     parser.add_argument("--weights", metavar="NAME", help="which weights, in a file that has several")
+
+
+def level_range(text: str, highest: int) -> list[int]:
+    """ "2" → [2], "1-6" → [1, …, 6]; levels count from 1 to `highest`."""
+    first, _, last = text.partition("-")
+    try:
+        levels = list(range(int(first), int(last or first) + 1))
+    except ValueError:
+        levels = []
+    if not levels or levels[0] < 1 or levels[-1] > highest:
+        raise UserError(f"--levels takes a level or a range from 1 to {highest}, not {text!r}")
+    return levels

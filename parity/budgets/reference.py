@@ -114,8 +114,12 @@ def scaled(errors: Mapping[str, float], precision: str) -> dict[str, float]:
 
     For float64 the errors are those of float32.
     """
-    factor = K * UNIT["f64"] / UNIT["f32"] if precision == "f64" else K
-    return {name: factor * error for name, error in errors.items()}
+    return {name: factor(precision) * error for name, error in errors.items()}
+
+
+def factor(precision: str) -> float:
+    """The budget of a precision over the reference's own error in `lower(precision)`."""
+    return K * UNIT["f64"] / UNIT["f32"] if precision == "f64" else K
 
 
 def lower(precision: str) -> str:

@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from parity import flags
 from recipe.system import files
 from recipe.system.errors import UserError
 
+HIGHEST = 5  # of report.TITLES, which is not imported until the command runs
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -32,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Compare and report: 0 only if the two compute the same, 1 if they don't."""
-    levels = level_range(options.levels)
+    levels = flags.level_range(options.levels, HIGHEST)
     memory = None if options.memory is None else size(options.memory)
 
     import dataclasses
@@ -69,15 +71,6 @@ def main(options: argparse.Namespace) -> int:
             temporary.write_text(render(report), encoding="utf-8")
     print(as_text(report, use_colour(sys.stdout)))
     return 0 if report.passed else 1
-
-
-def level_range(text: str) -> list[int]:
-    """ "2" → [2], "1-4" → [1, 2, 3, 4]."""
-    found = re.fullmatch(r"([1-5])(?:-([1-5]))?", text)
-    levels = list(range(int(found[1]), int(found[2] or found[1]) + 1)) if found else []
-    if not levels:
-        raise UserError(f"--levels takes a level or a range from 1 to 5, not {text!r}")
-    return levels
 
 
 def size(text: str) -> float:

@@ -7,16 +7,11 @@ import math
 
 import numpy as np
 
-from parity.budgets.reference import UNIT, K, distance
+from parity.budgets.reference import UNIT, distance, factor
 from parity.cause import Cause
-from parity.result import Finding
+from parity.result import Finding, elementwise
 
 EQUAL, LESS_EXACT, FLOAT32_SIZED, DIFFERENT = "equal", "less exact", "float32-sized", "different"
-# budgets within which an error is that of another formula, at a place that float64 clears
-ANOTHER_FORMULA = {
-    "f64": 1000.0,  # a constant in float32 is off by more
-    "f32": 32.0,  # TF32 and bfloat16 round 2¹³ and 2¹⁶ times as much as float32
-}
 # budgets within which an error is that of another formula, at a place that float64 clears
 ANOTHER_FORMULA = {
     "f64": 1000.0,  # a constant in float32 is off by more
@@ -106,16 +101,21 @@ def place(
       bound: what a theorem allows element by element. In float64 it counts instead of K times `own`, which
         another order of a sum may exceed; in float32, where it has room for TF32, the tighter one does.
     """
-    factor = K * (UNIT["f64"] / UNIT["f32"] if precision == "f64" else 1.0)
-    allowed = factor * own
+    where, allowed = _where(torch, flax), factor(precision) * own
     error = distance(ours, theirs, precision)
     if bound is not None and math.isfinite(error):
-        difference = np.abs(ours - theirs)
         tight = bound if precision == "f64" else np.minimum(bound, allowed)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(difference == 0, 0.0, difference / tight)
-        worst = np.unravel_index(np.argmax(ratio), ratio.shape)
-        error, allowed = float(difference[worst]), float(tight[worst])
+        worst = elementwise(where, ours, theirs, tight)
+        error, allowed = worst.error, worst.allowed
     size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
-    where = torch if torch == flax or not flax else f"{torch} ~ {flax}"
     return Place(where, error, allowed, what, torch, flax, kind, precision, size, order)
+
+
+def exact(what: str, torch: str, flax: str, cause: Cause | None) -> Place:
+    """A place where nothing may differ; it does if there is a cause."""
+    wrong = float(cause is not None)
+    return Place(_where(torch, flax), wrong, 0.0, what, torch, flax, "", "exact", 1.0, 0, cause)
+
+
+def _where(torch: str, flax: str) -> str:
+    return f"{torch} ~ {flax}" if torch and flax and torch != flax else torch or flax

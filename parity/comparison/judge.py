@@ -26,9 +26,7 @@ from parity.comparison.mapping.sources import Sources
 from parity.comparison.recording import Recording, Slot
 from parity.comparison.reference import Errors
 
-Bounds = Callable[
-    [Slot, str], np.ndarray | None
-]  # (a layer's slot, "value" or "grad") → what a theorem allows
+Bound = Callable[[Slot], np.ndarray | None]  # a layer's result → what a theorem allows there
 
 
 class Outputs(NamedTuple):
@@ -56,27 +54,8 @@ class Judge:
         outputs: Sequence[Outputs],
         input_ways: dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]],
     ):
-        self._sources, self._parameters, self._outputs, self._inputs = (
-            sources,
-            parameters,
-            outputs,
-            input_ways,
-        )
-
-    def pinned(
-        self,
-        theirs: Recording,
-        ours: Recording,
-        links: Sequence[Link],
-        own: Errors,
-        precision: str,
-        bounds: Bounds | None = None,
-    ) -> Iterator[Place]:
-        """Every layer and piece on its own, forwards and backwards."""
-        for _, found in self.slots(theirs, ours, links, own, precision, bounds):
-            yield found
-        yield from self.outputs(theirs, ours, own, precision, BETWEEN)
-        yield from self.gradients(theirs, ours, own, precision)
+        self._sources, self._parameters = sources, parameters
+        self._outputs, self._inputs = outputs, input_ways
 
     def slots(
         self,
@@ -85,7 +64,7 @@ class Judge:
         links: Sequence[Link],
         own: Errors,
         precision: str,
-        bounds: Bounds | None = None,
+        bound: Bound | None = None,
     ) -> Iterator[tuple[Link, Place]]:
         """The values and gradients that arrive at the links."""
         position = {call: i for i, call in enumerate(theirs.order)}
@@ -102,7 +81,7 @@ class Judge:
             yield one, place(
                 LAYER if out else BETWEEN, *paths, theirs=one.layout.value(a.value), ours=b.value,
                 own=own[("value", one.torch)],
-                bound=bounds(one.torch, "value") if bounds and out else None, **common,
+                bound=bound(one.torch) if bound and out else None, **common,
             )  # fmt: skip
             if a.grad is not None and b.grad is not None and one.layout.pins:
                 yield one, place(

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parity.budgets.reference import lower
 from parity.cause import Cause
 from parity.comparison import cuts, links, refusals
 from parity.comparison.bounds import of_layer
 from parity.comparison.causes.explain import Explainer
 from parity.comparison.findings import (
     BACKWARDS,
+    BETWEEN,
     DIFFERENT,
     DROPOUT,
     EQUAL,
     LESS_EXACT,
     LOSS,
+    OUTPUT,
     STATISTIC,
     Place,
+    exact,
 )
-from parity.comparison.judge import Judge, Outputs, input_ways
+from parity.comparison.judge import Bound, Judge, Outputs, input_ways
 from parity.comparison.mapping import mapping as maps
 from parity.comparison.mapping.layouts import best, layouts
 from parity.comparison.recording import Call, Pins, Recording, Slot
@@ -72,32 +76,28 @@ class ModeComparison:
         self._keep_f = frozenset(twin.flax[0] for twin in self._twins)
         free = self._run_freely(described)
         self._list_unseen(odd, described, free)
-        bounds = self._bounds()
         off = self._other_ends()
         kept = [one for one in self.links if one.flax not in off]
         self.kept = kept
         pins_t = {slot: pin for slot, pin in self._pins_t.items() if slot in {one.torch for one in kept}}
         for precision in c.pair.precisions:
-            low = "bf16" if precision == "bf16" else "f32"
+            low = lower(precision)
             c.progress(f"{mode}, {precision}: PyTorch's own errors")
             own = self._own(low, pins_t)
             c.progress(f"{mode}, {precision}: every layer and piece on its own")
             theirs, ours = self._pinned(precision, off, pins_t)
-            found = list(self._judge.pinned(theirs, ours, kept, own, precision, bounds(theirs, precision)))
-            found += list(self._judge.statistics(theirs, ours, own, precision)) if self._training else []
+            found = self._compared(
+                theirs, ours, kept, own, precision, BETWEEN, self._bound(theirs, precision)
+            )
             found = self._cleared(found, precision)
             found = self._explained(found, theirs, ours, precision, pins_t)
             yield from self._checks(found, precision, "pinned", "every layer and piece on its own")
             c.progress(f"{mode}, {precision}: end to end")
             own = self._own(low, None)
             theirs, ours = self._free(precision)
-            found = [
-                place for _, place in self._judge.slots(theirs, ours, self._free_links(kept), own, precision)
-            ]
+            results = [one for one in kept if one.torch.side == "out"]
+            found = self._compared(theirs, ours, results, own, precision, OUTPUT)
             found = [one for one in found if not one.what.endswith(BACKWARDS)]
-            found += self._judge.outputs(theirs, ours, own, precision)
-            found += self._judge.gradients(theirs, ours, own, precision)
-            found += list(self._judge.statistics(theirs, ours, own, precision)) if self._training else []
             yield from self._checks(self._cleared(found, precision), precision, "free", "end to end")
 
     # ------------------------------------------------------------------ runs
@@ -182,6 +182,18 @@ class ModeComparison:
         return self._own_errors[key]
 
     # ------------------------------------------------------------------ judging
+    def _compared(
+        self, theirs: Recording, ours: Recording, of: Sequence[links.Link], own: Errors, precision: str,
+        outputs: str, bound: Bound | None = None,
+    ) -> list[Place]:  # fmt: skip
+        """All places of two runs; the network's outputs are compared as `outputs`."""
+        found = [place for _, place in self._judge.slots(theirs, ours, of, own, precision, bound)]
+        found += self._judge.outputs(theirs, ours, own, precision, outputs)
+        found += self._judge.gradients(theirs, ours, own, precision)
+        if self._training:
+            found += self._judge.statistics(theirs, ours, own, precision)
+        return found
+
     def _excused(self, free: tuple[Place, ...]) -> tuple[Place, ...]:
         """What differs end to end because of what is allowed, if nothing else differs on its own."""
         allowed = [one for one in self._alone if one.reason]
@@ -246,35 +258,28 @@ class ModeComparison:
         names = dict.fromkeys(one.torch.path for one in self.links if one.flax in removed)
         if names:
             self._c.notes.append(
-                f"{self._mode}: ends at another place than its counterpart, so it is judged "
-                f"together with what is "
-                f"behind it: {refusals.listed(names)}"
+                f"{self._mode}: ends at another place than its counterpart, so it is judged together with "
+                f"what is behind it: {refusals.listed(names)}"
             )
         return removed
 
-    def _free_links(self, kept: Sequence[links.Link]) -> list[links.Link]:
-        return [one for one in kept if one.torch.side == "out"]
-
-    def _bounds(self) -> Callable[[Recording, str], Callable[[Slot, str], np.ndarray | None] | None]:
+    def _bound(self, theirs: Recording, precision: str) -> Bound | None:
+        """What theorems allow at the results of known layers, in Flax's layout."""
+        if precision == "bf16":
+            return None
         by_slot = {one.torch: one for one in self.links}
 
-        def for_run(theirs: Recording, precision: str) -> Callable[[Slot, str], np.ndarray | None] | None:
-            if precision == "bf16":
-                return None
+        def bound(slot: Slot) -> np.ndarray | None:
+            found = of_layer(self._c.torch.module(slot.path), theirs, slot, self._training, precision)
+            return None if found is None else by_slot[slot].layout.value(found)
 
-            def bound(slot: Slot, what: str) -> np.ndarray | None:
-                found = of_layer(self._c.torch.module(slot.path), theirs, slot, self._training, precision)
-                return None if found is None else by_slot[slot].layout.value(found)
-
-            return bound
-
-        return for_run
+        return bound
 
     def _checks(self, found: list[Place], precision: str, way: str, title: str) -> Iterator[Check]:
         c, mode = self._c, self._mode
         backwards = [one for one in found if one.backwards or one.what == LOSS]
         statistics = [one for one in found if one.what == STATISTIC]
-        forwards = [one for one in found if one not in backwards and one not in statistics]
+        forwards = [one for one in found if not one.backwards and one.what not in (LOSS, STATISTIC)]
         for level, name, places in (
             (self._forward_level, f"{mode}: {title}", forwards),
             (self._forward_level, f"{mode}: running statistics, {way}", statistics),
@@ -318,16 +323,13 @@ class ModeComparison:
             for path, rate in dict.fromkeys(run.dropouts):
                 words = f"dropout of rate {rate:g} is on in eval mode in {who}"
                 paths = (path, "") if who == "PyTorch" else ("", path)
-                found.append(
-                    Place(path, 1.0, 0.0, DROPOUT, *paths, "", "exact", 1.0, 0, Cause("dropout", words))
-                )
+                found.append(exact(DROPOUT, *paths, Cause("dropout", words)))
         if found and self._forward_level in self._c.levels:
             yield Check(2, "eval: no dropout is on", "exact", "differences", self._c.allow(found))
 
     def _note_dropouts(self, described: Recording) -> None:
         c, mode = self._c, self._mode
         theirs, ours = ([d.rate for d in run.dropouts] for run in (self.theirs, described))
-        self.dropouts = self.theirs.dropouts, described.dropouts
         if sorted(theirs) != sorted(ours):
             c.notes.append(
                 f"{mode}: dropout was left out; active were {_rates(theirs)} in PyTorch, "

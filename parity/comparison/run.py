@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from parity.comparison import grouping, refusals, updates
-from parity.comparison.causes.tensors import of_tensor
+from parity.comparison.causes import tensors
 from parity.comparison.environment import environment
-from parity.comparison.findings import TENSOR, Place
+from parity.comparison.findings import TENSOR, Place, exact
 from parity.comparison.inputs import Arguments
 from parity.comparison.mapping import mapping as maps
 from parity.comparison.mode import ModeComparison
@@ -46,7 +46,6 @@ class Comparison:
         self.inputs = pair.arguments
         self.notes: list[str] = [self.flax.guessed] if self.flax.guessed else []
         self.unseen: list[str] = []
-        self.modes: list[ModeComparison] = []
 
     def run(self) -> Iterator[Check]:
         """All checks."""
@@ -63,21 +62,20 @@ class Comparison:
             return
         gradients = bool(rest & {4, 5})
         refusals.of_mapping(self.mapped, self.flax.parameters, gradients)
-        tensors = self.torch.tensors()
-        drawn = disturbed({n: tensors[n] for n in self.mapped.used}, self.pair.seed)
+        given = self.torch.tensors()
+        drawn = disturbed({n: given[n] for n in self.mapped.used}, self.pair.seed)
         self.reference = Reference(
-            self.torch, tensors | drawn, self.mapped.used, self.inputs, self.pair.seed, gradients
+            self.torch, given | drawn, self.mapped.used, self.inputs, self.pair.seed, gradients
         )
         self.own = self.flax.tensors()
         for mode in self.pair.modes:
             level = {"eval": 2, "train": 3}[mode]
             if not rest & {level, 4, 5}:
                 continue
-            compared = ModeComparison(self, mode == "train")
-            self.modes.append(compared)
-            yield from compared.run()
+            last = ModeComparison(self, mode == "train")
+            yield from last.run()
         if 5 in rest and self.pair.optimizers:
-            yield self._updates(self.modes[-1].theirs.grads)
+            yield self._updates(last.theirs.grads)
 
     def _flax_inputs(self, training: bool) -> tuple[Arguments, Recording]:
         """What Flax is given, and what it would do with it."""
@@ -118,27 +116,24 @@ class Comparison:
     def _mapping(self) -> Check:
         mapped = self.mapped
         shared = {path for paths in mapped.copies.values() for path in paths}
+        wrong = shared.union(mapped.left_out, mapped.without_source)
+        shapes = {name: array.shape for name, array in self.torch.tensors().items()}
         found = []
         for path in self.flax.tensors():
             source = mapped.sources.get(path)
-            torch = " + ".join(source.names) if source else ""
-            wrong = source is None or path in shared or path in mapped.left_out
-            found.append(_exact(torch or path, path, wrong))
-        found += [_exact(name, "", True) for name in mapped.without_destination]
-        found = [
-            dataclasses.replace(one, cause=of_tensor(one, mapped, self.torch, shared)) if one.error else one
-            for one in found
-        ]
+            torch = " + ".join(source.names) if source else path
+            cause = tensors.of_flax(path, mapped, self.torch.tied) if path in wrong else None
+            found.append(exact(TENSOR, torch, path, cause))
+        for name in mapped.without_destination:
+            found.append(exact(TENSOR, name, "", tensors.of_torch(name, mapped, shapes)))
         if mapped.guessed:
             self.notes.append(
-                f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, "
-                f"shape and name: "
-                "--map prints it"
+                f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, shape and "
+                "name: --map prints it"
             )
-        for names, words in (
-            (mapped.constants, "PyTorch makes them itself and no tensor of Flax is one of them"),
-        ):
-            self.unseen += [f"{name}: {words}" for name in names]
+        self.unseen += [
+            f"{name}: PyTorch makes it itself and no tensor of Flax is the same" for name in mapped.constants
+        ]
         return Check(1, "every tensor has its counterpart", "exact", "differences", self.allow(found))
 
     def report(self, checks: Sequence[Check], seconds: float) -> CompareReport:
@@ -190,8 +185,3 @@ def _with_parents(text: str) -> list[str]:
 
 def _name(model: Any) -> str:
     return type(model[0] if isinstance(model, tuple | list) else model).__name__
-
-
-def _exact(torch: str, flax: str, wrong: bool) -> Place:
-    where = torch if torch == flax or not flax else f"{torch} ~ {flax}"
-    return Place(where, float(wrong), 0.0, TENSOR, torch, flax, "", "exact", 1.0, 0)

@@ -45,8 +45,9 @@ def main(options: argparse.Namespace) -> int:
     from parity.report import html as report_html
     from parity.report import json as report_json
     from parity.verify import cases, run
+    from parity.verify.levels.registry import LEVELS
 
-    levels = run.level_range(options.levels)
+    levels = flags.level_range(options.levels, max(LEVELS))
     settings = {name: getattr(options, name) for name in ("seed", "quick", "cpu_kernels")}
     if options.path:
         chosen = [cases.from_checkpoint(options.path, options.layout, options.weights, **settings)]

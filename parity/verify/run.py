@@ -103,15 +103,3 @@ def crashed(level: int, error: Exception) -> Check:
     finding = Finding(where, math.inf, 0.0)
     name = f"{LEVELS[level].title} does not run"
     return Check(level, name, "exact", "crash", (finding,), Cause("structure", words))
-
-
-def level_range(text: str) -> list[int]:
-    """ "2" → [2], "1-6" → [1, …, 6]."""
-    first, _, last = text.partition("-")
-    try:
-        levels = list(range(int(first), int(last or first) + 1))
-    except ValueError:
-        levels = []
-    if not levels or not set(levels) <= LEVELS.keys():
-        raise UserError(f"--levels takes a level or a range from 1 to {max(LEVELS)}, not {text!r}")
-    return levels

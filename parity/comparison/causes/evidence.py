@@ -65,7 +65,7 @@ class Evidence:
         return run
 
     def first(self, alternatives: Iterator[Alternative]) -> Cause | None:
-        """The first mistake that gives Flax's value, or, made by PyTorch, undoes the difference."""
+        """The first mistake that gives Flax's value."""
         with torch.no_grad():
             while True:
                 try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from parity.comparison.causes import attention, convolutions, norms, recurrent
 from parity.comparison.causes.activations import ACTIVATIONS
@@ -112,8 +112,3 @@ def _reshaped(array: np.ndarray, like: np.ndarray) -> np.ndarray:
 def _number(module: Any, name: str) -> bool:
     value = getattr(module, name, None)
     return isinstance(value, int | float) and not isinstance(value, bool) and value != 0
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether it is a tensor of floats."""
-    return isinstance(value, Tensor) and value.dtype.is_floating_point

@@ -44,7 +44,6 @@ class FlaxSide(abc.ABC):
         outputs.
     """
 
-    name = "Flax"
     parameters: list[str]
     guessed: str = ""  # how the mode is passed, if that is a guess
 

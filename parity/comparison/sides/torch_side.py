@@ -35,8 +35,6 @@ class TorchSide:
       seed: for what draws random numbers.
     """
 
-    name = "PyTorch"
-
     def __init__(
         self,
         model: nn.Module,
