@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from parity.comparison.flax_part import FlaxPart
 from parity.comparison.pair import Pair
 from parity.comparison.report import TITLES, CompareReport
 from parity.comparison.run import Comparison
+from parity.comparison.torch_part import TorchPart, settings_of
 from parity.result import Check
 from recipe.system.errors import UserError
 
@@ -60,12 +62,29 @@ def compare_pair(
 ) -> CompareReport:
     """`compare` for a `Pair`."""
     started = time.monotonic()
+    chosen, say = chosen_levels(levels), progress or (lambda _: None)
+    half = pair.torch_half
+    torch = TorchPart(half, settings_of(half, chosen), say)
+    flax = FlaxPart(pair.flax_half, torch, say)
+    limit = free_memory() if memory is None else memory
+    return _reported(Comparison(half, torch.side, torch, flax, chosen, limit, say), on_check, started)
+
+
+def chosen_levels(levels: Iterable[int]) -> frozenset[int]:
+    """Levels as a set.
+
+    Raises:
+      UserError: for one that does not exist.
+    """
     chosen = frozenset(levels)
     if not chosen or not chosen <= TITLES.keys():
         raise UserError(f"levels are of {', '.join(map(str, TITLES))}, not {sorted(chosen)}")
-    comparison = Comparison(
-        pair, chosen, free_memory() if memory is None else memory, progress or (lambda _: None)
-    )
+    return chosen
+
+
+def _reported(
+    comparison: Comparison, on_check: Callable[[Check], None] | None, started: float
+) -> CompareReport:
     checks = []
     for check in comparison.run():
         checks.append(check)

@@ -25,13 +25,12 @@ class Arguments:
     @classmethod
     def of(cls, inputs: Any) -> Arguments:
         """From `Arguments`, a list or tuple of positional ones, a dict of keyword ones, or one array."""
-        if isinstance(inputs, Arguments):
+        form = form_of(inputs)
+        if form == "arguments":
             return inputs
-        if isinstance(inputs, Mapping):
+        if form == "dict":
             return cls(**inputs)
-        if isinstance(inputs, list | tuple) and not hasattr(inputs, "_fields"):
-            return cls(*inputs)
-        return cls(inputs)
+        return cls(*inputs) if form == "list" else cls(inputs)
 
     @property
     def leaves(self) -> list[Any]:
@@ -75,6 +74,21 @@ def as_numpy(arguments: Arguments, who: str) -> Arguments:
         return array
 
     return arguments.map(convert)
+
+
+def form_of(inputs: Any) -> str:
+    """How inputs are given: "arguments", "dict", "list", or "one" for a single one."""
+    if isinstance(inputs, Arguments):
+        return "arguments"
+    if isinstance(inputs, Mapping):
+        return "dict"
+    return "list" if isinstance(inputs, list | tuple) and not hasattr(inputs, "_fields") else "one"
+
+
+def in_form(arguments: Arguments, form: str) -> Any:
+    """Arguments as inputs of a form."""
+    forms = {"arguments": arguments, "dict": arguments.kwargs, "list": list(arguments.args)}
+    return forms[form] if form in forms else arguments.args[0]
 
 
 def is_float(leaf: Any) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,21 +19,11 @@ from parity.comparison.findings import (
     Place,
     place,
 )
-from parity.comparison.links import Link
-from parity.comparison.mapping.layouts import Layout
+from parity.comparison.links import InputWays, Link, Outputs
 from parity.comparison.mapping.sources import Sources
-from parity.comparison.recording import Recording, Slot
-from parity.comparison.reference import Errors
+from parity.comparison.recording import Errors, Recording, Slot
 
 Bound = Callable[[Slot], np.ndarray | None]  # a layer's result → what a theorem allows there
-
-
-class Outputs(NamedTuple):
-    """An output of PyTorch, the same of Flax, and the way between them."""
-
-    torch: str
-    flax: str
-    layout: Layout
 
 
 class Judge:
@@ -44,7 +33,7 @@ class Judge:
       sources: of Flax's tensors.
       parameters: paths of Flax's parameters.
       outputs: which output is which.
-      input_ways: by number of PyTorch's input: the number of Flax's and the way of its gradient.
+      input_ways: by number of PyTorch's input: what `input_ways` gives.
     """
 
     def __init__(
@@ -52,7 +41,7 @@ class Judge:
         sources: Sources,
         parameters: Sequence[str],
         outputs: Sequence[Outputs],
-        input_ways: dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]],
+        input_ways: InputWays,
     ):
         self._sources, self._parameters = sources, parameters
         self._outputs, self._inputs = outputs, input_ways
@@ -121,12 +110,12 @@ class Judge:
                 ours=ours.grads[path], own=max(own.get(("param", n), 0.0) for n in source.names),
                 precision=precision, order=_position(source.names[0], starts),
             )  # fmt: skip
-        for i, (j, way) in self._inputs.items():
+        for i, (j, index) in self._inputs.items():
             a, b = theirs.input_grads[i], ours.input_grads[j]
             if a is not None and b is not None:
                 name = f"input {i}"
                 yield place(
-                    INPUT_GRADIENT, name, name, theirs=way(a), ours=b, own=own[("input", i)],
+                    INPUT_GRADIENT, name, name, theirs=np.ravel(a)[index], ours=b, own=own[("input", i)],
                     precision=precision,
                 )  # fmt: skip
 
@@ -159,44 +148,3 @@ def _position(tensor: str, starts: dict[str, int]) -> int:
     while path and path not in starts:
         path = path.rpartition(".")[0]
     return starts.get(path, 0)
-
-
-def input_ways(
-    leaves_t: Sequence[object], convert: Callable[[list[object]], Sequence[object]]
-) -> dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]]:
-    """How gradients of PyTorch's float inputs go to Flax's, where those are the same numbers in another
-    order.
-
-    Args:
-      leaves_t: PyTorch's inputs.
-      convert: those → Flax's inputs.
-    """
-    floats = [i for i, x in enumerate(leaves_t) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
-    if not floats:
-        return {}
-    numbered = list(leaves_t)
-    ends = np.cumsum([np.size(leaves_t[i]) for i in floats])
-    for i, end in zip(floats, ends, strict=True):
-        size = np.size(leaves_t[i])
-        numbered[i] = np.arange(end - size, end, dtype=np.float64).reshape(np.shape(leaves_t[i]))
-    try:
-        found = convert(numbered)
-    except Exception:  # what a stranger's function makes of other numbers; then there is no way
-        return {}
-    ways: dict[int, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {}
-    for j, x in enumerate(found):
-        if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or not x.size:
-            continue
-        index = np.rint(x).astype(np.int64)
-        k = int(np.searchsorted(ends, index.flat[0], "right"))
-        if not np.array_equal(index, x) or k >= len(floats):
-            continue
-        start = ends[k] - np.size(leaves_t[floats[k]])
-        local = index - start
-        if np.array_equal(np.sort(local.ravel()), np.arange(np.size(leaves_t[floats[k]]))):
-            ways[floats[k]] = j, functools.partial(_gathered, local)
-    return ways
-
-
-def _gathered(index: np.ndarray, array: np.ndarray) -> np.ndarray:
-    return np.ravel(array)[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,17 @@ class Link(NamedTuple):
     flax: Slot
     layout: Layout
     inner: bool  # of a layer, not of a block
+
+
+class Outputs(NamedTuple):
+    """An output of PyTorch, the same of Flax, and the way between them."""
+
+    torch: str
+    flax: str
+    layout: Layout
+
+
+InputWays = dict[int, tuple[int, np.ndarray]]  # PyTorch's input → Flax's, and where its numbers come from
 
 
 def candidates(twins: Iterable[Twin], of_t: Recording, of_f: Recording) -> list[tuple[Slot, Slot, bool]]:
@@ -115,6 +126,41 @@ def flax_pins(links: Iterable[Link], pins: Pins) -> Pins:
         for one in links
         if one.torch in pins
     }
+
+
+def input_ways(leaves_t: Sequence[object], convert: Callable[[list[object]], Sequence[object]]) -> InputWays:
+    """How gradients of PyTorch's float inputs go to Flax's, where those are the same numbers in another
+    order.
+
+    Args:
+      leaves_t: PyTorch's inputs.
+      convert: those → Flax's inputs.
+    """
+    floats = [i for i, x in enumerate(leaves_t) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    if not floats:
+        return {}
+    numbered = list(leaves_t)
+    ends = np.cumsum([np.size(leaves_t[i]) for i in floats])
+    for i, end in zip(floats, ends, strict=True):
+        size = np.size(leaves_t[i])
+        numbered[i] = np.arange(end - size, end, dtype=np.float64).reshape(np.shape(leaves_t[i]))
+    try:
+        found = convert(numbered)
+    except Exception:  # what a stranger's function makes of other numbers; then there is no way
+        return {}
+    ways: InputWays = {}
+    for j, x in enumerate(found):
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or not x.size:
+            continue
+        index = np.rint(x).astype(np.int64)
+        k = int(np.searchsorted(ends, index.flat[0], "right"))
+        if not np.array_equal(index, x) or k >= len(floats):
+            continue
+        start = ends[k] - np.size(leaves_t[floats[k]])
+        local = index - start
+        if np.array_equal(np.sort(local.ravel()), np.arange(np.size(leaves_t[floats[k]]))):
+            ways[floats[k]] = j, local
+    return ways
 
 
 def _by_call(slots: Mapping[Slot, Passing]) -> dict[tuple[Call, str], list[Slot]]:

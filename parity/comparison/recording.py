@@ -9,6 +9,8 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 Call = tuple[str, int]  # a module's path and its turn, from 0
+Key = tuple[object, ...]  # ("value", slot) | ("grad", slot) | ("param", name) | ("state", name) | …
+Errors = dict[Key, float]
 
 
 class Slot(NamedTuple):

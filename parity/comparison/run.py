@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -13,119 +13,135 @@ from parity.comparison import grouping, refusals, updates
 from parity.comparison.causes import tensors
 from parity.comparison.environment import environment
 from parity.comparison.findings import TENSOR, Place, exact
+from parity.comparison.flax_mode import FlaxMode
+from parity.comparison.flax_part import FlaxNetwork
+from parity.comparison.halves import TorchHalf
 from parity.comparison.inputs import Arguments
 from parity.comparison.mapping import mapping as maps
 from parity.comparison.mode import ModeComparison
-from parity.comparison.pair import Pair
-from parity.comparison.recording import Arrays, Recording
-from parity.comparison.reference import Reference, disturbed
+from parity.comparison.recording import Arrays
 from parity.comparison.report import TITLES, CompareReport
+from parity.comparison.sides import torch_updates
 from parity.comparison.sides.torch_side import TorchSide
+from parity.comparison.structure import Structure
+from parity.comparison.torch_mode import Settings, TorchMode, modes_of
+from parity.comparison.weights import Weights
 from parity.result import Check
-from recipe.system.errors import UserError
 
 Progress = Callable[[str], None]
+
+
+class FlaxRunner(Protocol):
+    """Flax's part of a comparison: live, or as it was recorded."""
+
+    network: FlaxNetwork
+
+    def mode(self, weights: Weights, theirs: TorchMode) -> FlaxMode:
+        """What belongs to what in one mode, and its runs."""
+
+    def updated(self, weights: Weights, grads: Arrays) -> Arrays:
+        """All parameters after some updates by optax."""
+
+    def environment(self) -> dict[str, str]:
+        """Versions and devices."""
+
+
+class TorchRunner(Protocol):
+    """PyTorch's part of a comparison: live, or as it was described."""
+
+    settings: Settings
+    structure: Structure
+    inputs: Arguments
+
+    def weights(self, used: Collection[str]) -> Weights:
+        """Those with which both networks run."""
+
+    def mode(self, weights: Weights, training: bool) -> TorchMode:
+        """A run in one mode."""
 
 
 class Comparison:
     """A pair that is being compared.
 
     Args:
-      pair: the networks and how they are called.
+      half: PyTorch's network and the comparison's settings.
+      side: the network, for runs in lower precisions and for causes.
+      torch: PyTorch's part, and
+      flax: Flax's.
       levels: which to run.
       memory: how many bytes the captured values may take.
       progress: told what runs.
     """
 
-    def __init__(self, pair: Pair, levels: frozenset[int], memory: float, progress: Progress):
-        self.pair, self.levels, self._memory, self._progress = pair, levels, memory, progress
-        self.torch = TorchSide(
-            pair.torch_model, pair.torch_call, pair.torch_outputs, pair.losses[0], pair.seed
-        )
-        self.flax = pair.flax_side()
-        self.inputs = pair.arguments
-        self.notes: list[str] = [self.flax.guessed] if self.flax.guessed else []
+    def __init__(
+        self,
+        half: TorchHalf,
+        side: TorchSide,
+        torch: TorchRunner,
+        flax: FlaxRunner,
+        levels: frozenset[int],
+        memory: float,
+        progress: Progress,
+    ):
+        self.side, self.torch, self.flax, self.levels, self.progress = side, torch, flax, levels, progress
+        self.precisions = half.precisions
+        self._half, self._memory = half, memory
+        self.notes: list[str] = list(flax.network.notes)
         self.unseen: list[str] = []
 
     def run(self) -> Iterator[Check]:
         """All checks."""
-        training = self.pair.modes[0] == "train"
-        self._progress("running PyTorch")
-        free = self.torch.run(self.torch.tensors(), self.inputs, "f64", training)
-        refusals.of_outputs(free)
-        self._progress("mapping the tensors")
-        self.flax_inputs, described = self._flax_inputs(training)
-        self.mapped = maps.find(self.torch, self.flax, free, described, self.pair.weights)
         yield self._mapping()
-        rest = self.levels - {1}
-        if not rest:
+        modes = modes_of(self._half.modes, self.levels)
+        if not modes:
             return
-        gradients = bool(rest & {4, 5})
-        refusals.of_mapping(self.mapped, self.flax.parameters, gradients)
-        given = self.torch.tensors()
-        drawn = disturbed({n: given[n] for n in self.mapped.used}, self.pair.seed)
-        self.reference = Reference(
-            self.torch, given | drawn, self.mapped.used, self.inputs, self.pair.seed, gradients
-        )
-        self.own = self.flax.tensors()
-        for mode in self.pair.modes:
-            level = {"eval": 2, "train": 3}[mode]
-            if not rest & {level, 4, 5}:
-                continue
-            last = ModeComparison(self, mode == "train")
-            yield from last.run()
-        if 5 in rest and self.pair.optimizers:
-            yield self._updates(last.theirs.grads)
+        self.weights = self.torch.weights(self.flax.network.mapped.used)
+        self._note_redrawn()
+        for mode in modes:
+            theirs = self.torch.mode(self.weights, mode == "train")
+            refusals.of_memory(theirs.run, self.weights.rough, self._memory)
+            ours = self.flax.mode(self.weights, theirs)
+            yield from ModeComparison(self, theirs, ours).run()
+        if 5 in self.levels and self._half.optimizer:
+            yield self._updates(theirs.run.grads)
 
-    def _flax_inputs(self, training: bool) -> tuple[Arguments, Recording]:
-        """What Flax is given, and what it would do with it."""
-        failures = []
-        for number, (words, made) in enumerate(self.pair.flax_arguments()):
-            try:
-                described = self.flax.describe(made, training)
-            except UserError:
-                raise
-            except Exception as error:  # a stranger's network may raise anything
-                failures.append(error)
-                continue
-            if words:
-                self.notes.append(words)
-            self._chosen = number
-            return made, described
-        first = failures[0]
-        text = f"{type(first).__name__}: {(str(first) or 'no message').splitlines()[0]}"
-        raise UserError(
-            f"the Flax network does not run on these inputs ({text}); see flax_call=, flax_inputs="
-        ) from first
+    def _note_redrawn(self) -> None:
+        """Tensors that go nowhere, but were constant and drawn anew: a description can't know of them."""
+        lost = self.weights.redrawn - self.flax.network.mapped.used
+        if lost:
+            names = [name for name in self.torch.structure.shapes if name in lost]
+            self.notes.append(
+                f"{refusals.listed(names)}: constant in PyTorch, so drawn anew, but nothing of Flax is "
+                f"made of it; keep={names[:1]} leaves it as it is"
+            )
 
     def _updates(self, grads: Arrays) -> Check:
         """Three updates from the last mode's gradients."""
-        assert self.pair.optimizers is not None
-        self._progress("updating by both optimizers")
-        sources = {p: self.mapped.sources[p] for p in self.flax.parameters if p in self.mapped.sources}
+        self.progress("updating by both optimizers")
+        network, tensors = self.flax.network, self.weights.fine
+        sources = {p: network.mapped.sources[p] for p in network.parameters if p in network.mapped.sources}
         used = {name for source in sources.values() for name in source.names}
-        known = {n: grads.get(n, np.zeros_like(self.reference.fine[n])) for n in used}
-        found = updates.compare(self.pair.optimizers, sources, self.reference.fine, known)
+        known = {n: grads.get(n, np.zeros_like(tensors[n])) for n in tensors if n in used}
+        assert self._half.optimizer is not None
+        low, exact = (
+            torch_updates.after(self._half.optimizer, tensors, known, precision)
+            for precision in ("f32", "f64")
+        )
+        found = updates.compare(sources, low, exact, self.flax.updated(self.weights, known))
         return Check(5, "three updates by both optimizers", "f64", "largest element", self.allow(found))
 
-    def flax_leaves(self, leaves: list[Any]) -> list[Any]:
-        """What Flax is given for other numbers in PyTorch's inputs."""
-        pair = self.pair.with_inputs(self.inputs.replaced(leaves))
-        return list(pair.flax_arguments())[self._chosen][1].leaves
-
     def _mapping(self) -> Check:
-        mapped = self.mapped
+        mapped, structure = self.flax.network.mapped, self.torch.structure
         shared = {path for paths in mapped.copies.values() for path in paths}
         wrong = shared.union(mapped.left_out, mapped.without_source)
-        shapes = {name: array.shape for name, array in self.torch.tensors().items()}
         found = []
-        for path in self.flax.tensors():
+        for path in self.flax.network.tensors:
             source = mapped.sources.get(path)
             torch = " + ".join(source.names) if source else path
-            cause = tensors.of_flax(path, mapped, self.torch.tied) if path in wrong else None
+            cause = tensors.of_flax(path, mapped, structure.tied) if path in wrong else None
             found.append(exact(TENSOR, torch, path, cause))
         for name in mapped.without_destination:
-            found.append(exact(TENSOR, name, "", tensors.of_torch(name, mapped, shapes)))
+            found.append(exact(TENSOR, name, "", tensors.of_torch(name, mapped, structure.shapes)))
         if mapped.guessed:
             self.notes.append(
                 f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, shape and "
@@ -139,8 +155,8 @@ class Comparison:
     def report(self, checks: Sequence[Check], seconds: float) -> CompareReport:
         """The report of the checks."""
         return CompareReport(
-            self.pair.name or f"{type(self.pair.torch_model).__name__} and {_name(self.pair.flax_model)}",
-            environment(),
+            self._half.name or f"{type(self._half.model).__name__} and {self.flax.network.name}",
+            environment(self.flax.environment()),
             tuple(sorted(checks, key=lambda check: check.level)),
             seconds,
             TITLES,
@@ -149,7 +165,7 @@ class Comparison:
             grouping.allowed(checks),
             tuple(dict.fromkeys(self.unseen)),
             tuple(dict.fromkeys(self.notes)),
-            maps.as_python(self.mapped),
+            maps.as_python(self.flax.network.mapped),
         )
 
     def allow(self, places: Iterable[Place]) -> tuple[Place, ...]:
@@ -158,20 +174,12 @@ class Comparison:
         for one in places:
             if one.ratio > 1:
                 names = [path for text in (one.torch, one.flax) for path in _with_parents(text)]
-                for pattern, reason in self.pair.allow:
+                for pattern, reason in self._half.allow:
                     if any(fnmatch.fnmatchcase(name, pattern) for name in names):
                         one = dataclasses.replace(one, reason=reason)
                         break
             found.append(one)
         return tuple(found)
-
-    def progress(self, words: str) -> None:
-        """Say what runs."""
-        self._progress(words)
-
-    def check_memory(self, run: Recording) -> None:
-        """Refuse what would not fit."""
-        refusals.of_memory(run, self.reference.rough, self._memory)
 
 
 def _with_parents(text: str) -> list[str]:
@@ -181,7 +189,3 @@ def _with_parents(text: str) -> list[str]:
         parts = path.partition(" (")[0].split(".")
         found += [".".join(parts[: end + 1]) for end in range(len(parts))]
     return found
-
-
-def _name(model: Any) -> str:
-    return type(model[0] if isinstance(model, tuple | list) else model).__name__

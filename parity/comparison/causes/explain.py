@@ -14,8 +14,8 @@ from parity.comparison.causes import layers, norms, pieces
 from parity.comparison.causes.evidence import Evidence
 from parity.comparison.findings import BACKWARDS, EQUAL, FLOAT32_SIZED, GRADIENT, LESS_EXACT, STATISTIC, Place
 from parity.comparison.grouping import follows
-from parity.comparison.judge import Outputs, named
-from parity.comparison.links import Link
+from parity.comparison.judge import named
+from parity.comparison.links import Link, Outputs
 from parity.comparison.mapping.sources import Sources
 from parity.comparison.recording import Arrays, Call, Recording, Slot
 from parity.comparison.sides.torch_side import TorchSide

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.comparison.mapping import twins
 from parity.comparison.mapping.converter import Converter, fingerprint
 from parity.comparison.mapping.propose import propose
 from parity.comparison.mapping.sources import Sources
 from parity.comparison.mapping.units import units
 from parity.comparison.recording import Arrays, Recording
+from parity.comparison.structure import Structure
 from recipe.system.errors import UserError, nearest
 
 Weights = Callable[[Any], Any] | Mapping[str, tuple[Any, Callable[..., Any]]] | None
@@ -44,31 +44,30 @@ class TensorMap:
         }
 
 
-def find(side_t: Any, side_f: Any, free: Recording, described: Recording, weights: Weights) -> TensorMap:
+def find(structure: Structure, side_f: Any, described: Recording, weights: Weights) -> TensorMap:
     """Map by a converter, by what is given for some tensors, or by a proposal.
 
     Args:
-      side_t: the `TorchSide`.
+      structure: of PyTorch's network.
       side_f: the `FlaxSide`.
-      free: a run of PyTorch.
       described: what `FlaxSide.describe` gave.
       weights: as `compare` takes it.
 
     Raises:
       UserError: if nothing can be mapped, or what was given names no tensor.
     """
-    shapes_t = {n: a.shape for n, a in side_t.tensors().items()}
+    shapes_t = structure.shapes
     shapes_f = {n: a.shape for n, a in side_f.tensors().items()}
     given: Sources = {}
     guessed: Sources = {}
     if callable(weights):
-        given = fingerprint(Converter(weights, side_t.state_dict, side_f.named), shapes_t, shapes_f)
+        given = fingerprint(Converter(weights, structure.state_dict, side_f.named), shapes_t, shapes_f)
         left_out = tuple(path for path in shapes_f if path not in given)
     else:
-        given = _given(weights or {}, side_t, shapes_t, shapes_f)
+        given = _given(weights or {}, structure, shapes_t, shapes_f)
         left_out = ()
     taken = {name for source in given.values() for name in source.names}
-    units_t = units(free.order, free.kinds, {n: s for n, s in shapes_t.items() if n not in taken})
+    units_t = units(structure.order, structure.kinds, {n: s for n, s in shapes_t.items() if n not in taken})
     units_f = units(described.order, described.kinds, {n: s for n, s in shapes_f.items() if n not in given})
     guessed = propose(units_t, units_f)
     sources = {path: (given | guessed)[path] for path in shapes_f if path in given or path in guessed}
@@ -79,7 +78,7 @@ def find(side_t: Any, side_f: Any, free: Recording, described: Recording, weight
         )
     used = {name for source in sources.values() for name in source.names}
     unused = [name for name in shapes_t if name not in used]
-    counts = (*side_t.parameters, *side_t.persistent)
+    counts = {*structure.parameters, *structure.persistent}
     return TensorMap(
         sources,
         frozenset(guessed),
@@ -89,13 +88,6 @@ def find(side_t: Any, side_f: Any, free: Recording, described: Recording, weight
         _copies(sources, shapes_t, shapes_f),
         tuple(name for name in unused if name not in counts),
     )
-
-
-def twins_of(
-    mapped: TensorMap, side_t: Any, side_f: Any, free: Recording, described: Recording
-) -> tuple[list[twins.Twin], list[str]]:
-    """The twins of two runs; see twins.py."""
-    return twins.find(mapped.sources, side_t.owned(), side_f.owned(), free.order, described.order)
 
 
 def as_python(mapped: TensorMap) -> str:
@@ -114,12 +106,12 @@ def as_python(mapped: TensorMap) -> str:
 
 
 def _given(
-    weights: Mapping[str, tuple[Any, Callable[..., Any]]], side_t: Any, shapes_t: Any, shapes_f: Any
+    weights: Mapping[str, tuple[Any, Callable[..., Any]]], structure: Structure, shapes_t: Any, shapes_f: Any
 ) -> Sources:
     """What the user says of some tensors, read off by the same numbers as a converter."""
     chosen: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {}
     for path, (names, fn) in weights.items():
-        named = tuple(side_t.tied.get(n, n) for n in ((names,) if isinstance(names, str) else names))
+        named = tuple(structure.tied.get(n, n) for n in ((names,) if isinstance(names, str) else names))
         for what, name, valid in (("Flax", path, shapes_f), *(("PyTorch", n, shapes_t) for n in named)):
             if name not in valid:
                 raise UserError(f"weights: {what} has no tensor {name!r}; {nearest(name, valid)}")
@@ -128,7 +120,7 @@ def _given(
     def convert(tensors: Any) -> Arrays:
         return {path: np.asarray(fn(*(tensors[n] for n in names))) for path, (names, fn) in chosen.items()}
 
-    return fingerprint(Converter(convert, side_t.state_dict, dict), shapes_t, shapes_f) if chosen else {}
+    return fingerprint(Converter(convert, structure.state_dict, dict), shapes_t, shapes_f) if chosen else {}
 
 
 def _copies(sources: Sources, shapes_t: Any, shapes_f: Any) -> dict[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from parity.comparison.inputs import Arguments, is_float
 from parity.comparison.recording import Arrays, Call, Pins, Recording
 from parity.comparison.sides.torch_modes import Widened, WithoutDropout
 from parity.comparison.sides.torch_taps import Taps, is_float_tensor, to_numpy
+from parity.comparison.structure import Structure
 from recipe.system.errors import UserError
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
@@ -46,36 +47,26 @@ class TorchSide:
         self._call = call or (lambda m, *args, train, **kwargs: m(*args, **kwargs))
         self._outputs, self._loss, self._seed = outputs or (lambda found: found), loss, seed
         self._models = {"f64": _copied(model, "f64")}
-        base = self._models["f64"]
-        self.tied: dict[str, str] = {}  # a tied tensor's further name → its first
-        names: dict[int, str] = {}
-        for name, tensor in _all_tensors(base):
-            first = names.setdefault(id(tensor), name)
+        self._tied: dict[str, str] = {}  # a tied tensor's further name → its first
+        self._names: dict[int, str] = {}
+        for name, tensor in _all_tensors(self._models["f64"]):
+            first = self._names.setdefault(id(tensor), name)
             if first != name:
-                self.tied[name] = first
-        self._names = names
-        self.parameters = [n for n, _ in base.named_parameters()]
-        self.persistent = {n for n in base.state_dict() if n not in self.tied}
+                self._tied[name] = first
 
     def tensors(self) -> Arrays:
         """All float tensors by their (first) names, float64."""
         model = self._models["f64"]
         return {n: to_numpy(t) for n, t in _tensors(model) if t.dtype.is_floating_point}
 
-    def state_dict(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """What a converter is given: the whole state dict in float32, with `tensors` for its own."""
-        found: dict[str, Any] = {}
-        for name, tensor in self._models["f64"].state_dict().items():
-            given = tensors.get(self.tied.get(name, name))
-            found[name] = (
-                np.asarray(given, np.float32) if given is not None else to_numpy(tensor, widen=False)
-            )
-        return found
+    def structure(self, run: Recording) -> Structure:
+        """What the network consists of.
 
-    def owned(self) -> dict[str, frozenset[str]]:
-        """Module path → names of all float tensors in it."""
+        Args:
+          run: any run of it, for the order of execution.
+        """
         model = self._models["f64"]
-        return {
+        owned = {
             path: frozenset(
                 self._names[id(t)]
                 for t in [*module.parameters(), *module.buffers()]
@@ -83,6 +74,17 @@ class TorchSide:
             )
             for path, module in model.named_modules()
         }
+        whole = model.state_dict().items()
+        return Structure(
+            {n: tuple(t.shape) for n, t in _tensors(model) if t.dtype.is_floating_point},
+            tuple(n for n, _ in model.named_parameters()),
+            frozenset(n for n, _ in whole if n not in self._tied),
+            self._tied,
+            owned,
+            {n: None if t.dtype.is_floating_point else to_numpy(t) for n, t in whole},
+            run.order,
+            run.kinds,
+        )
 
     def module(self, path: str) -> nn.Module:
         """A layer in float64; not to be changed."""

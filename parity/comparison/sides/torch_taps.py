@@ -102,11 +102,11 @@ class _Pin(torch.autograd.Function):
         return (arriving if ctx.grad is None else ctx.grad.to(ctx.dtype)), None, None, None
 
 
-def to_numpy(tensor: Tensor, widen: bool = True) -> np.ndarray:
-    """A copy in NumPy; floats as float64, or as float32 without `widen`."""
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A copy in NumPy; floats as float64."""
     tensor = tensor.detach().cpu()
     if tensor.dtype.is_floating_point:
-        tensor = tensor.double() if widen else tensor.float()
+        tensor = tensor.double()
     return tensor.contiguous().numpy().copy()
 
 

@@ -1,0 +1,91 @@
+"""The weights with which both networks run, and what a lower precision makes of numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from parity.comparison.recording import Arrays, Pin, Pins
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """PyTorch's float tensors by name, as float64.
+
+    Attributes:
+      rough: as float32 holds them.
+      fine: with digits that float32 can't hold, so that a cast to it shows.
+      noisy: names of those that got such digits, and get noise where errors are measured.
+      redrawn: names of those that were constant, and were drawn anew.
+    """
+
+    rough: Arrays
+    fine: Arrays
+    noisy: frozenset[str]
+    redrawn: frozenset[str]
+
+    def of(self, precision: str) -> Arrays:
+        """The weights of a run."""
+        if precision == "bf16":
+            return {n: rounded(a, "bf16") if n in self.noisy else a for n, a in self.rough.items()}
+        return self.fine if precision == "f64" else self.rough
+
+
+def drawn(tensors: Mapping[str, np.ndarray], noisy: Collection[str], seed: int) -> Weights:
+    """Weights in which no tensor hides a mistake.
+
+    A scale of 1, a bias of 0 or a layer scale of 1e-6 would. Every tensor has random numbers of its own, so
+    what one gets does not depend on which others are drawn.
+
+    Args:
+      tensors: float tensors of PyTorch by name.
+      noisy: names of those that may be changed; the others are constants of the network.
+      seed: draws.
+    """
+    rough: Arrays = {}
+    fine: Arrays = {}
+    redrawn = set()
+    for name, array in tensors.items():
+        rng = np.random.default_rng([seed, 0, zlib.crc32(name.encode())])
+        if name in noisy and array.size and np.ptp(array) == 0:
+            array = _anew(name, array, rng)
+            redrawn.add(name)
+        rough[name] = rounded(array, "f32")
+        fine[name] = rough[name]
+        if name in noisy:
+            fine[name] = rough[name] * (1 + 2.0**-24 * rng.uniform(-1, 1, array.shape))
+    return Weights(rough, fine, frozenset(noisy), frozenset(redrawn))
+
+
+def _anew(name: str, array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    first = float(array.flat[0])
+    if "var" in name.rpartition(".")[2]:
+        return rng.uniform(0.5, 2, array.shape)
+    if first == 0:
+        return rng.normal(size=array.shape) * (0.3 if array.ndim <= 1 else 0.05)
+    return max(abs(first), 0.2) * rng.uniform(0.5, 1.5, array.shape)
+
+
+def rounded(array: np.ndarray, precision: str) -> np.ndarray:
+    """Float64 numbers that float32 or bfloat16 holds, the nearest ones; of float64 all."""
+    if precision == "f64":
+        return array
+    single = np.asarray(array, np.float32)
+    if precision == "bf16":  # half of the bits; the last of them is even where two numbers are as near
+        bits = single.view(np.uint32)
+        bits = np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000, np.uint32)
+        single = bits.view(np.float32)
+    return np.asarray(single, np.float64)
+
+
+def rounded_pins(pins: Pins, precision: str) -> Pins:
+    """Pins that a precision holds, so that both sides get the same."""
+    if precision == "f64":
+        return pins
+    return {
+        slot: Pin(rounded(pin.value, precision), None if pin.grad is None else rounded(pin.grad, precision))
+        for slot, pin in pins.items()
+    }
