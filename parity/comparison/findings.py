@@ -52,6 +52,7 @@ class Place(Finding):
     cleared: bool = False  # whether float64 finds this place equal or less exact
     guess: bool = False  # whether the cause was inferred, not reproduced by its numbers
     reason: str = ""  # why the user allows it
+    number: int = 0  # of the value, where a module gives or takes several
 
     @property
     def backwards(self) -> bool:
@@ -59,9 +60,9 @@ class Place(Finding):
         return self.what.endswith(BACKWARDS) or self.what in (GRADIENT, INPUT_GRADIENT)
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str, int]:
         """What is compared where, whatever the precision."""
-        return self.what, self.torch, self.flax
+        return self.what, self.torch, self.flax, self.number
 
     @property
     def verdict(self) -> str:
@@ -84,7 +85,7 @@ class Place(Finding):
 
 def place(
     what: str, torch: str, flax: str, *, theirs: np.ndarray, ours: np.ndarray, own: float, precision: str,
-    kind: str = "", order: int = 0, bound: np.ndarray | None = None,
+    kind: str = "", order: int = 0, bound: np.ndarray | None = None, number: int = 0,
 ) -> Place:  # fmt: skip
     """Compare two arrays.
 
@@ -100,6 +101,7 @@ def place(
       order: of execution in PyTorch.
       bound: what a theorem allows element by element. In float64 it counts instead of K times `own`, which
         another order of a sum may exceed; in float32, where it has room for TF32, the tighter one does.
+      number: of the value, where a module gives or takes several.
     """
     where, allowed = _where(torch, flax), factor(precision) * own
     error = distance(ours, theirs, precision)
@@ -108,7 +110,9 @@ def place(
         worst = elementwise(where, ours, theirs, tight)
         error, allowed = worst.error, worst.allowed
     size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
-    return Place(where, error, allowed, what, torch, flax, kind, precision, size, order)
+    return Place(
+        where, error, allowed, what, torch, flax, kind, precision, size, order, number=number
+    )  # fmt: skip
 
 
 def exact(what: str, torch: str, flax: str, cause: Cause | None) -> Place:

@@ -11,7 +11,7 @@ import numpy as np
 from parity.budgets.reference import UNIT, K, distance
 from parity.comparison import cuts, links, refusals
 from parity.comparison.inputs import Arguments
-from parity.comparison.links import Link, Outputs
+from parity.comparison.links import InputWays, Link, Outputs
 from parity.comparison.mapping import twins
 from parity.comparison.mapping.layouts import best, layouts
 from parity.comparison.mapping.sources import Sources
@@ -59,6 +59,7 @@ class FlaxRuns:
       sources: of its tensors.
       rough: PyTorch's tensors.
       owned: of both networks, PyTorch's first: module path → names of all float tensors in it.
+      input_ways: how gradients of PyTorch's inputs go to Flax's.
       progress: told what runs.
     """
 
@@ -71,10 +72,12 @@ class FlaxRuns:
         sources: Sources,
         rough: Arrays,
         owned: tuple[twins.Owned, twins.Owned],
+        input_ways: InputWays,
         progress: Callable[[str], None],
     ):
+        self._input_ways = input_ways
         self._side, self._tensors, self._inputs, self._mode = side, tensors, inputs, theirs
-        self._theirs = theirs.run
+        self._theirs, self._sources = theirs.run, sources
         progress(f"{theirs.name}: tracing Flax")
         described = side.describe(inputs, theirs.training)
         found, odd = twins.find(sources, *owned, self._theirs.order, described.order)
@@ -91,7 +94,9 @@ class FlaxRuns:
         self._links = links.link(pairs, self._theirs, self._free, sources, rough)
         self._never = frozenset(self._places) - {one.flax for one in self._links if one.layout.pins}
         self._pins = links.torch_pins(self._links, self._theirs)
-        self._off = cuts.elsewhere(self._links, self._theirs, self._failing)
+        self._judged: dict[frozenset[Slot], dict[tuple[str, object], Link | None]] = {}
+        off = cuts.elsewhere(self._links, self._theirs, self._failing)
+        self._off = off | cuts.without_effect(off, self._different)
         self.found = FlaxMode(
             described, found, odd, self._links, self._outputs, self._off, narrowed, self.run
         )
@@ -146,14 +151,40 @@ class FlaxRuns:
         return changed
 
     def _failing(self, off: frozenset[Slot]) -> list[Link]:
-        """Links that are on and whose values differ by so much that float32 would show it."""
-        ours = self._pinned("f64", off)
-        found = []
+        """Links that are on, and outputs, whose values differ."""
+        return [one for (what, _), one in self._different(off).items() if one and what != cuts.GRAD]
+
+    def _different(self, off: frozenset[Slot]) -> dict[tuple[str, object], Link | None]:
+        """What differs by so much that float32 would show it, with slots off → at which link, if at one."""
+        if off in self._judged:
+            return self._judged[off]
+        ours, theirs = self._pinned("f64", off), self._theirs
+        found: dict[tuple[str, object], Link | None] = {}
+        self._judged[off] = found
         for one in self._links:
             if one.flax in off or one.flax not in ours.slots:
                 continue
-            theirs = one.layout.value(self._theirs.slots[one.torch].value)
-            size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
-            if not distance(ours.slots[one.flax].value, theirs, "f64") <= K * UNIT["f32"] * size:
-                found.append(one)
+            a, b = theirs.slots[one.torch], ours.slots[one.flax]
+            if _far(one.layout.value(a.value), b.value):
+                found["value", one.flax] = one
+            grads = a.grad is not None and b.grad is not None and one.layout.pins
+            if grads and _far(one.layout.grad(a.grad), b.grad):  # type: ignore[arg-type]
+                found[cuts.GRAD, one.flax] = one
+        for end in self._outputs:
+            if _far(end.layout.value(theirs.outputs[end.torch]), ours.outputs[end.flax]):
+                slots = Slot(end.torch, 0, "in", 0), Slot(end.flax, 0, "in", 0)
+                found["output", end.flax] = Link(*slots, end.layout, inner=False)
+        for path, source in self._sources.items():
+            known = path in ours.grads and source.moves and all(n in theirs.grads for n in source.names)
+            if known and _far(source(theirs.grads), ours.grads[path]):
+                found["parameter", path] = None
+        for i, (j, index) in self._input_ways.items():
+            grad, own = theirs.input_grads[i], ours.input_grads[j]
+            if grad is not None and own is not None and _far(np.ravel(grad)[index], own):
+                found["input", i] = None
         return found
+
+
+def _far(theirs: np.ndarray, ours: np.ndarray) -> bool:
+    size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
+    return not distance(ours, theirs, "f64") <= K * UNIT["f32"] * size

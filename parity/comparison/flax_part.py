@@ -102,7 +102,15 @@ class FlaxPart:
             return mapped.carry(weights.of(precision), self._own)
 
         runs = FlaxRuns(
-            self._side, tensors, self._inputs, theirs, mapped.sources, weights.rough, owned, self._progress
+            self._side,
+            tensors,
+            self._inputs,
+            theirs,
+            mapped.sources,
+            weights.rough,
+            owned,
+            self.network.input_ways,
+            self._progress,
         )
         return runs.found
 

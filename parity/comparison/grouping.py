@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from parity.cause import UNKNOWN, Cause
-from parity.comparison.findings import BACKWARDS, BETWEEN, GRADIENT, INPUT_GRADIENT, LESS_EXACT, Place
+from parity.comparison.findings import BACKWARDS, BETWEEN, GRADIENT, INPUT_GRADIENT, LAYER, LESS_EXACT, Place
 from parity.comparison.report import Difference
 from parity.result import Check
 
@@ -88,7 +88,10 @@ def follows(one: Place, values: Sequence[Place], sites: set[str]) -> bool:
     if any(_inside(site, one.torch) for site in sites):
         return True
     if one.what == BETWEEN + BACKWARDS or one.what == INPUT_GRADIENT:
-        return any(v.what == BETWEEN and v.order >= one.order for v in values)
+        return any(
+            (v.what == BETWEEN and v.order >= one.order) or (v.what == LAYER and _inside(one.torch, v.torch))
+            for v in values
+        )
     return False
 
 

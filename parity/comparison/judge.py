@@ -63,9 +63,9 @@ class Judge:
             a, b = theirs.slots[one.torch], ours.slots[one.flax]
             common: dict[str, Any] = {
                 "precision": precision, "kind": theirs.kinds[one.torch.path],
-                "order": position[one.torch.call],
+                "order": position[one.torch.call], "number": one.torch.number,
             }  # fmt: skip
-            paths = named(one.torch), named(one.flax)
+            paths = one.torch.module, one.flax.module
             out = one.torch.side == "out"
             yield one, place(
                 LAYER if out else BETWEEN, *paths, theirs=one.layout.value(a.value), ours=b.value,
@@ -131,11 +131,6 @@ class Judge:
                     ours=ours.state[path], own=max(own[("state", n)] for n in source.names),
                     precision=precision, order=_position(source.names[0], starts),
                 )  # fmt: skip
-
-
-def named(slot: Slot) -> str:
-    """A slot's module for a person: "layer1.0.conv1", its second run "layer1.0.conv1 (2)"."""
-    return f"{slot.path} ({slot.turn + 1})" if slot.turn else slot.path
 
 
 def _output(name: str) -> str:

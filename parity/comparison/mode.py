@@ -54,7 +54,7 @@ class ModeComparison:
         self._own_errors: dict[Any, Errors] = {}
         self._known: list[Place] = []  # places with a cause
         self._alone: list[Place] = []  # that differ when every layer and piece is on its own
-        self._same_in_f64: set[tuple[str, str, str]] = set()
+        self._same_in_f64: set[tuple[str, str, str, int]] = set()
 
     def run(self) -> Iterator[Check]:
         """All checks of this mode."""
@@ -158,12 +158,19 @@ class ModeComparison:
 
             explainer = Explainer(
                 c.side, c.flax.network.mapped.sources, self._kept, self._ours.outputs, watched,
-                c.weights.of(precision), self._training, self._ours.narrowed,
+                c.weights.of(precision), self._training, self._ours.narrowed, self._arriving(),
             )  # fmt: skip
             explained = iter(explainer.explain(new, theirs, ours, precision))
             found = [next(explained) if one in new else one for one in found]
         self._known += [one for one in found if one.cause]
         return found
+
+    def _arriving(self) -> dict[str, np.ndarray]:
+        """Gradients of PyTorch's outputs; a loss has its own, which are not known."""
+        cotangents = self._theirs.cotangents
+        if cotangents is None or self._c.torch.settings.loss:
+            return {}
+        return dict(zip(self._theirs.run.outputs, cotangents, strict=True))
 
     def _bound(self, theirs: Recording, precision: str) -> Bound | None:
         """What theorems allow at the results of known layers, in Flax's layout."""

@@ -26,6 +26,16 @@ class Slot(NamedTuple):
         """The module's turn."""
         return self.path, self.turn
 
+    @property
+    def module(self) -> str:
+        """The module for a person: "layer1.0.conv1", its second run "layer1.0.conv1 (2)"."""
+        return f"{self.path} ({self.turn + 1})" if self.turn else self.path
+
+    @property
+    def words(self) -> str:
+        """The place for a person: a module's name stands for its result."""
+        return self.module if self.side == "out" else f"{self.module}'s argument"
+
 
 @dataclasses.dataclass
 class Passing:
@@ -57,6 +67,7 @@ class Recording:
     dropouts: list[Dropout] = dataclasses.field(default_factory=list)
     opaque: dict[str, str] = dataclasses.field(default_factory=dict)  # path or class → why nothing was seen
     arguments: dict[Call, Any] = dataclasses.field(default_factory=dict)  # (args, kwargs) of watched calls
+    tape: Any = None  # PyTorch's operations, of a run with watched calls
 
 
 class Pin(NamedTuple):

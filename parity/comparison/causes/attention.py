@@ -1,4 +1,4 @@
-"""Known mistakes of attention, fused in one module or spread over the layers around it."""
+"""Known mistakes of PyTorch's multi-head attention, which is one module."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from parity.comparison.causes.evidence import Alternative, Evidence, first_like, to_array
+from parity.comparison.causes.evidence import Alternative, Evidence, first_like
 
 FAMILY = "attention"
-Heads = tuple[Tensor, Tensor, Tensor]  # q, k, v as (batch, heads, tokens, each)
 
 
 def fused(given: Evidence) -> Iterator[Alternative]:
@@ -57,97 +56,6 @@ def fused(given: Evidence) -> Iterator[Alternative]:
         for turned in (False, True):
             yield FAMILY, words, given.changed(lambda m, t=turned: _interleave(m, heads, t))
     yield FAMILY, "the mask is not applied", lambda: _unmasked(given)
-
-
-def between(given: Evidence) -> Iterator[Alternative]:
-    """What arrives behind an attention, from the projections before it, with one mistake each.
-
-    Projections are looked for among the values that passed before: one with q, k and v, or three. Whether,
-    and with how many heads, PyTorch's value is attention of them is tried first; only then are mistakes.
-    """
-    for q, k, v in _projections(given):
-        right = _matching(given, q, k, v)
-        if right is None:
-            continue
-        yield from _spread(given, (q, k, v), *right)
-
-
-def _spread(given: Evidence, projections: Heads, heads: Heads, scale: float) -> Iterator[Alternative]:
-    """Mistakes of an attention that PyTorch does with `heads` and `scale`."""
-    each = heads[0].shape[-1]
-
-    def run(heads: Any = heads, scale: float = scale, **how: Any) -> Any:
-        return lambda: _merged(heads, scale, given.theirs, **how)
-
-    for words, factor in _scales(each, each * heads[0].shape[1]).items():
-        yield FAMILY, f"the scores are scaled by {words}", run(scale=factor)
-    yield FAMILY, "softmax goes over the queries", run(axis=-2)
-    yield FAMILY, "softmax goes over the heads", run(axis=1)
-    yield FAMILY, "no softmax", run(axis=None)
-    yield FAMILY, "causal: no token sees later ones", run(causal=True)
-    for order in itertools.permutations(range(3)):
-        names = ", ".join("qkv"[i] for i in order)
-        yield FAMILY, f"{names} in the places of q, k, v", run(tuple(heads[i] for i in order))
-    for other in _divisors(heads[0].shape[1] * each):
-        for words, split in _splits(*projections, other).items():
-            yield FAMILY, f"{other} heads, {words}", run(split, split[0].shape[-1] ** -0.5)
-
-
-def _projections(given: Evidence) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """q, k and v as (batch, tokens, channels), of values that passed just before."""
-    theirs = given.theirs
-    if theirs.ndim != 3:
-        return
-    values = [torch.from_numpy(a) for _, a in given.earlier if a.ndim == 3 and a.shape[0] == theirs.shape[0]]
-    for one in values[:6]:
-        if one.shape[-1] == 3 * theirs.shape[-1]:
-            q, k, v = one.chunk(3, -1)
-            yield q, k, v
-    alike = [one for one in values if one.shape[-1] == theirs.shape[-1]][:4]
-    for v, k, q in itertools.combinations(alike, 3):
-        yield q, k, v
-
-
-def _matching(given: Evidence, q: Tensor, k: Tensor, v: Tensor) -> tuple[Heads, float] | None:
-    """The split into heads with which PyTorch's value is attention of q, k, v; None if there is none."""
-    for heads in _divisors(q.shape[-1]):
-        for split in _splits(q, k, v, heads).values():
-            scale = split[0].shape[-1] ** -0.5
-            for factor in (scale, 1.0):
-                found = _merged(split, factor, given.theirs)
-                if found.shape == given.theirs.shape and np.allclose(
-                    found, given.theirs, rtol=1e-7, atol=1e-10
-                ):
-                    return split, factor
-    return None
-
-
-def _splits(q: Tensor, k: Tensor, v: Tensor, heads: int) -> dict[str, Heads]:
-    """Ways to split channels into heads: words → q, k, v as (batch, heads, tokens, each)."""
-    if q.shape[-1] % heads:
-        return {}
-    each = q.shape[-1] // heads
-    plain = tuple(t.unflatten(-1, (heads, each)).transpose(1, 2) for t in (q, k, v))
-    turned = tuple(t.unflatten(-1, (each, heads)).transpose(-1, -2).transpose(1, 2) for t in (q, k, v))
-    found = {"one after the other": plain, "heads in the inner axis": turned}
-    if q.shape == k.shape == v.shape:
-        joined = torch.cat((q, k, v), -1)
-        by_head = joined.unflatten(-1, (heads, 3, each)).permute(3, 0, 2, 1, 4)
-        found["q, k and v interleaved by head, (heads, 3, each)"] = tuple(by_head)
-        inner = joined.unflatten(-1, (heads, each, 3)).permute(4, 0, 2, 1, 3)
-        found["q, k and v interleaved by channel, (heads, each, 3)"] = tuple(inner)
-    return found
-
-
-def _merged(
-    heads: Sequence[Tensor], scale: float, like: np.ndarray, axis: int | None = -1, causal: bool = False
-) -> np.ndarray:
-    q, k, v = heads
-    scores = q @ k.transpose(-1, -2) * scale
-    if causal:
-        scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -math.inf)
-    weights = scores if axis is None else scores.softmax(axis)
-    return to_array((weights @ v).transpose(1, 2).flatten(2).reshape(like.shape))
 
 
 def _scales(each: int, channels: int) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from parity.cause import MATCHES, Cause, is_close
+from parity.comparison.sides.torch_tape import Piece
 
 Alternative = tuple[str, str, Any]  # family, words, a function without arguments: what it would give
 
@@ -27,9 +28,11 @@ class Evidence:
       kwargs: and by keyword.
       theirs: PyTorch's value.
       ours: Flax's.
-      earlier: names and values that passed before, the last first.
+      elsewhere: names and values that passed before, the last first, and then of those that pass later.
       training: the mode.
       precision: of the run that differs.
+      piece: what PyTorch did since the values before it.
+      kinds: class names of modules by path.
     """
 
     module: nn.Module | None
@@ -37,9 +40,11 @@ class Evidence:
     kwargs: dict[str, Any]
     theirs: np.ndarray
     ours: np.ndarray
-    earlier: list[tuple[str, np.ndarray]]
+    elsewhere: list[tuple[str, np.ndarray]]
     training: bool
     precision: str = "f64"
+    piece: Piece | None = None
+    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def match(self) -> float:

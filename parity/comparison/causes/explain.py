@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from parity.cause import MATCHES, UNKNOWN, Cause, common_ratio, scale_or_rounding
-from parity.comparison.causes import layers, norms, pieces
+from parity.cause import MATCHES, UNKNOWN, Cause, scale_or_rounding
+from parity.comparison.causes import exchanged, gradients, layers, norms, pieces
 from parity.comparison.causes.evidence import Evidence
-from parity.comparison.findings import BACKWARDS, EQUAL, FLOAT32_SIZED, GRADIENT, LESS_EXACT, STATISTIC, Place
+from parity.comparison.findings import (
+    BACKWARDS,
+    BETWEEN,
+    EQUAL,
+    FLOAT32_SIZED,
+    GRADIENT,
+    LAYER,
+    LESS_EXACT,
+    STATISTIC,
+    Place,
+)
 from parity.comparison.grouping import follows
-from parity.comparison.judge import named
 from parity.comparison.links import Link, Outputs
 from parity.comparison.mapping.sources import Sources
 from parity.comparison.recording import Arrays, Call, Recording, Slot
@@ -36,6 +45,7 @@ class Explainer:
       before: statistics before the pass.
       training: the mode.
       narrowed: where Flax converts to narrower floats; the float64 run left that out.
+      arriving: gradients of PyTorch's outputs, where they are known.
     """
 
     def __init__(
@@ -48,9 +58,11 @@ class Explainer:
         before: Arrays,
         training: bool,
         narrowed: Sequence[str],
+        arriving: Mapping[str, np.ndarray],
     ):
         self._side, self._sources, self._links, self._outputs = side, sources, links, outputs
         self._watched, self._before, self._training, self._narrowed = watched, before, training, narrowed
+        self._arriving = arriving
 
     def explain(
         self, found: Sequence[Place], theirs: Recording, ours: Recording, precision: str
@@ -62,9 +74,9 @@ class Explainer:
         wrong = [*values[:MOST], *[w for w in wrong if w.backwards and not follows(w, values, sites)][:MOST]]
         if not wrong:
             return list(found)
-        slots = {(named(one.torch), one.torch.side): one for one in self._links}
+        slots = {(one.torch.module, one.torch.side, one.torch.number): one for one in self._links}
         calls = frozenset(
-            one.torch.call for one in self._links if named(one.torch) in {w.torch for w in wrong}
+            one.torch.call for one in self._links if one.torch.module in {w.torch for w in wrong}
         )
         calls |= self._statistics_calls(wrong, theirs)
         watched = self._watched(calls)
@@ -80,33 +92,39 @@ class Explainer:
         if place.what == STATISTIC:
             return self._of_statistic(place, theirs, ours, watched, precision), False
         if place.what == GRADIENT or place.what.endswith(BACKWARDS):
-            return self._of_gradient(place, slots, theirs, ours)
+            return self._of_gradient(place, slots, theirs, ours, watched), False
         if place.torch.startswith("output"):
             one = next(o for o in self._outputs if place.torch in (o.torch, f"output {o.torch}"))
             value = theirs.outputs[one.torch]
             back = one.layout.back(ours.outputs[one.flax], value.shape)
-            return self._of_value(place, None, None, value, back, theirs, watched, precision)
-        link = slots.get((place.torch, "out" if place.what == "layer" else "in"))
+            return self._of_value(place, None, one.torch, value, back, theirs, ours, watched, precision)
+        link = slots.get((place.torch, "out" if place.what == LAYER else "in", place.number))
         if link is None:
             return UNKNOWN, False
         value = theirs.slots[link.torch].value
         back = link.layout.back(ours.slots[link.flax].value, value.shape)
-        return self._of_value(place, link, link.torch, value, back, theirs, watched, precision)
+        return self._of_value(place, link, link.torch, value, back, theirs, ours, watched, precision)
 
     def _of_value(
-        self, place: Place, link: Link | None, slot: Slot | None, value: np.ndarray, back: np.ndarray,
-        theirs: Recording, watched: Recording, precision: str,
+        self, place: Place, link: Link | None, key: Slot | str, value: np.ndarray, back: np.ndarray,
+        theirs: Recording, ours: Recording, watched: Recording, precision: str,
     ) -> tuple[Cause, bool]:  # fmt: skip
         module, args, kwargs = None, (), {}
         alone = link is not None and link.inner and link.torch.side == "out"
-        if alone and slot is not None and slot.call in watched.arguments:
-            module = self._side.module(slot.path)
-            args, kwargs = watched.arguments[slot.call]
-        earlier = self._earlier(theirs, slot)
-        given = Evidence(module, args, kwargs, value, back, earlier, self._training, precision)
+        if alone and isinstance(key, Slot) and key.call in watched.arguments:
+            module = self._side.module(key.path)
+            args, kwargs = watched.arguments[key.call]
+        elsewhere = self._elsewhere(theirs, key)
+        piece = watched.tape.piece(key) if watched.tape else None
+        given = Evidence(
+            module, args, kwargs, value, back, elsewhere, self._training, precision, piece, theirs.kinds
+        )
         if place.verdict == LESS_EXACT:
             is_norm = "norm" in place.kind.lower()
             return Cause("precision", ONE_PASS if is_norm else "a formula that rounds more"), True
+        found = exchanged.cause(value, back, self._links, theirs, ours, given.match)
+        if found:
+            return found, False
         found = given.first(layers.mistakes(given) if alone else pieces.mistakes(given))
         if found:
             return found, False
@@ -125,17 +143,16 @@ class Explainer:
             found = Cause(found.family, f"{found.words}; Flax narrows at {', '.join(self._narrowed[:3])}")
         return found, found.family == "precision"
 
-    def _earlier(self, theirs: Recording, slot: Slot | None) -> list[tuple[str, np.ndarray]]:
-        """Values of linked slots that passed before one, the last first."""
+    def _elsewhere(self, theirs: Recording, key: Slot | str) -> list[tuple[str, np.ndarray]]:
+        """Values of linked slots before a place, the last first, and then of those behind it."""
         linked = {one.torch for one in self._links}
         found: list[tuple[str, np.ndarray]] = []
+        behind = False
         for other, passing in theirs.slots.items():
-            if other == slot:
-                break
-            if other in linked:
-                name = named(other)
-                found.append((name if other.side == "out" else f"{name}'s argument", passing.value))
-        return found[::-1]
+            behind = behind or other == key
+            if other in linked and other != key:
+                found.insert(len(found) if behind else 0, (other.words, passing.value))
+        return found
 
     def _statistics_calls(self, wrong: Sequence[Place], theirs: Recording) -> frozenset[Call]:
         owners = {one.torch.rpartition(".")[0] for one in wrong if one.what == STATISTIC}
@@ -160,35 +177,42 @@ class Explainer:
         return norms.of_statistic(module, x, old, new, leaf.rpartition("_")[2], MATCHES[precision])
 
     def _of_gradient(
-        self, place: Place, slots: Any, theirs: Recording, ours: Recording
-    ) -> tuple[Cause, bool]:
+        self, place: Place, slots: Any, theirs: Recording, ours: Recording, watched: Recording
+    ) -> Cause:
         """A gradient that differs though the values don't."""
         if place.what == GRADIENT:
             source = self._sources[place.flax]
-            a = source({n: theirs.grads[n] for n in source.names})
-            b = ours.grads[place.flax]
+            grads = {n: theirs.grads[n] for n in source.names}
+            a, b = source(grads), ours.grads[place.flax]
+            start: Hashable = source.names[0]
+
+            def way(grad: np.ndarray) -> np.ndarray:
+                return source({**grads, source.names[0]: grad})
+
             padding = self._padding(source.names[0], a, b)
             if padding:
-                return padding, False
+                return padding
         else:
-            link = next(
-                (slots[k] for k in ((place.torch, "in"), (place.torch, "out")) if k in slots and (
-                    (k[1] == "in") == (not place.what.startswith("between")))), None,
-            )  # fmt: skip
+            side = "out" if place.what == BETWEEN + BACKWARDS else "in"
+            link = slots.get((place.torch, side, place.number))
             if link is None:
-                return UNKNOWN, False
+                return UNKNOWN
             grad, passing = theirs.slots[link.torch].grad, ours.slots[link.flax]
             if grad is None or passing.grad is None:
-                return UNKNOWN, False
-            a, b = link.layout.grad(grad), passing.grad
-        if not np.any(b):
-            return Cause("gradient", "Flax gives it no gradient (stop_gradient, or it is not used)"), False
-        if not np.any(a):
-            return Cause("gradient", "PyTorch gives it no gradient (detach, or it is not used)"), False
-        ratio = common_ratio(b, a, MATCHES["f64"])
-        if ratio:
-            return Cause("gradient", f"it is {ratio:.9g} times PyTorch's"), False
-        return scale_or_rounding(b, a) or UNKNOWN, True
+                return UNKNOWN
+            start, way = link.torch, link.layout.grad
+            a, b = way(grad), passing.grad
+        return gradients.cause(watched.tape, start, self._cotangents(theirs), a, b, way)
+
+    def _cotangents(self, theirs: Recording) -> dict[Hashable, np.ndarray]:
+        """The gradients that arrive at pinned places and outputs."""
+        found: dict[Hashable, np.ndarray] = {}
+        found.update(self._arriving)
+        for one in self._links:
+            grad = theirs.slots[one.torch].grad
+            if one.layout.pins and grad is not None:
+                found[one.torch] = grad
+        return found
 
     def _padding(self, name: str, theirs: np.ndarray, ours: np.ndarray) -> Cause | None:
         owner = name.rpartition(".")[0]

@@ -37,7 +37,7 @@ def mistakes(given: Evidence) -> Iterator[Alternative]:
     if isinstance(bias, Tensor):
         yield family, "the bias is not applied", given.changed(lambda m: m.bias.zero_())
     if isinstance(weight, Tensor) and isinstance(bias, Tensor):
-        yield family, "scale and bias are swapped", given.changed(_swap)
+        yield "mapping", "scale and bias are swapped", given.changed(_swap)
     if batch:
         yield from _batch(given, module, now)
         return

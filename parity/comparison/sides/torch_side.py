@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from parity.comparison.inputs import Arguments, is_float
 from parity.comparison.recording import Arrays, Call, Pins, Recording
 from parity.comparison.sides.torch_modes import Widened, WithoutDropout
+from parity.comparison.sides.torch_tape import Tape
 from parity.comparison.sides.torch_taps import Taps, is_float_tensor, to_numpy
 from parity.comparison.structure import Structure
 from recipe.system.errors import UserError
@@ -101,7 +102,7 @@ class TorchSide:
         keep: frozenset[str] | None = None,
         cotangents: Sequence[np.ndarray] | None = None,
         seed: int | None = None,
-        watch: frozenset[Call] = frozenset(),
+        watch: frozenset[Call] | None = None,
     ) -> Recording:
         """One forward pass, and a backward pass where there are cotangents.
 
@@ -114,7 +115,7 @@ class TorchSide:
           keep: paths of the modules to record, None for all.
           cotangents: gradients of the outputs; with a loss their values don't matter.
           seed: for what draws random numbers, the side's own if None.
-          watch: calls whose arguments, as the module got them, are kept.
+          watch: calls whose arguments, as the module got them, are kept; so are all operations then.
         """
         model = self._model(precision)
         _load(model, tensors)
@@ -125,18 +126,24 @@ class TorchSide:
             [x.clone() if is_float_tensor(x) else x for x in leaves]
         )  # may be changed in place
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        taps = Taps(model, pins or {}, keep, dtype, watch)
+        tape = Tape({id(t): n for n, t in _tensors(model)}) if watch is not None else None
+        taps = Taps(model, pins or {}, keep, dtype, watch or frozenset(), tape)
         without_dropout = WithoutDropout(taps.where)
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(self._seed if seed is None else seed)
             stack.enter_context(_default_dtype(dtype if precision != "bf16" else torch.float32))
             stack.enter_context(taps)
+            if tape is not None:
+                stack.enter_context(tape)
             stack.enter_context(without_dropout)
             if precision == "f64":
                 stack.enter_context(Widened())
             returned = self._call(model, *given.args, train=training, **given.kwargs)
             outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if is_float_tensor(x)}
+            if tape is not None:
+                for name, x in outputs.items():
+                    tape.arrives(name, x)
             loss = None
             if cotangents is not None:
                 loss = self._backward(returned, list(outputs.values()), cotangents)
@@ -154,7 +161,7 @@ class TorchSide:
             taps.slots, taps.order, taps.kinds, {n: to_numpy(o) for n, o in outputs.items()}, state, grads,
             [to_numpy(x.grad) if is_float_tensor(x) and x.grad is not None else None for x in leaves],
             None if loss is None or self._loss is None else float(loss.detach()),
-            without_dropout.active, arguments=taps.arguments,
+            without_dropout.active, arguments=taps.arguments, tape=tape,
         )  # fmt: skip
 
     def _backward(

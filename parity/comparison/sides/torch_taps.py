@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree  # the one in which libraries register their output classes
 
 from parity.comparison.recording import Call, Passing, Pins, Slot
+from parity.comparison.sides.torch_tape import Tape
 
 
 class Taps:
@@ -18,9 +19,10 @@ class Taps:
 
     def __init__(
         self, model: nn.Module, pins: Pins, keep: frozenset[str] | None, dtype: torch.dtype,
-        watch: frozenset[Call],
+        watch: frozenset[Call], tape: Tape | None = None,
     ):  # fmt: skip
         self._model, self._pins, self._keep, self._dtype, self._watch = model, pins, keep, dtype, watch
+        self._tape = tape
         self.arguments: dict[Call, Any] = {}
         self.slots: dict[Slot, Passing] = {}
         self.order: list[Call] = []
@@ -78,11 +80,16 @@ class Taps:
         if not is_float_tensor(x):
             return x
         passing = self.slots[slot] = Passing(to_numpy(x))
+        if self._tape:
+            self._tape.arrives(slot, x)
         pin = self._pins.get(slot)
         if pin is None and not x.requires_grad:
             return x
         value, grad = (None, None) if pin is None else pin
-        return _Pin.apply(x, self._tensor(value), self._tensor(grad), passing)
+        passed = _Pin.apply(x, self._tensor(value), self._tensor(grad), passing)
+        if self._tape:
+            self._tape.leaves(slot, slot.words, x, passed, pin is not None)
+        return passed
 
     def _tensor(self, array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.tensor(array).to(self._dtype)
