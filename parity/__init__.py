@@ -7,10 +7,18 @@ _PLACES = {
     "assert_same": "comparison.api",
     "Pair": "comparison.pair",
     "Arguments": "comparison.inputs",
+    "describe": "comparison.offline.describe",
+    "record": "comparison.offline.record",
+    "Recorded": "comparison.halves",
+    "TorchHalf": "comparison.halves",
+    "FlaxHalf": "comparison.halves",
     "to_flax": "convert.api",
     "to_torch": "convert.api",
 }
-__all__ = ["Arguments", "Pair", "assert_same", "compare", "to_flax", "to_torch"]
+__all__ = [
+    "Arguments", "FlaxHalf", "Pair", "Recorded", "TorchHalf", "assert_same", "compare", "describe", "record",
+    "to_flax", "to_torch",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,9 @@
 """Prove that two networks compute the same, and move checkpoints between the frameworks.
 
 python -m parity compare FILE.py[:FUNCTION] [--map] [--levels A-B] [--json FILE] [--html FILE]
+python -m parity describe FILE.py[:FUNCTION] --out FOLDER     the same in three steps, where the frameworks
+python -m parity record FILE.py[:FUNCTION] FOLDER             don't install together
+python -m parity compare FILE.py[:FUNCTION] --recorded FOLDER
 python -m parity verify [CHECKPOINT] [--arch NAME|all] [--quick] [--json FILE] [--html FILE]
 python -m parity mutants [--json FILE]
 python -m parity speed [--arch A,B] [--batch 64,128] [--precision f32,bf16] [--quick] [--json FILE]
@@ -16,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from parity.comparison import cli as comparison
+from parity.comparison.offline import cli as offline
 from parity.convert import cli as convert
 from parity.mutants import cli as mutants
 from parity.speed import cli as speed
@@ -41,6 +45,14 @@ COMMANDS = (
     Command(
         "compare", "check that any PyTorch and any Flax network compute the same",
         comparison.add_flags, comparison.main,
+    ),
+    Command(
+        "describe", "for frameworks that don't install together, first: describe a PyTorch network",
+        offline.add_describe_flags, offline.run_describe,
+    ),
+    Command(
+        "record", "second: run a Flax network on what was described, for compare --recorded",
+        offline.add_record_flags, offline.run_record,
     ),
     Command("verify", "check that both engines compute the same", verify.add_flags, verify.main),
     Command(

@@ -24,6 +24,7 @@ import torch_ref.steps
 from flax_resnet.train_state import DTYPES as FLAX_DTYPES
 from flax_resnet.train_state import abstract_model, fit
 from parity.arrays import Arrays, split, to_tensor, torch_arrays
+from parity.torch_layer import to_float, to_nchw, to_nhwc, torch_backward
 from recipe.architectures import ModelDescription
 from torch_ref.train_state import DTYPES as TORCH_DTYPES
 from torch_ref.train_state import fit as fit_torch
@@ -132,18 +133,6 @@ class TorchNetwork:
         return torch.from_numpy(images).to(TORCH_DTYPES[self.precision][1]).permute(0, 3, 1, 2)
 
 
-def torch_backward(module: nn.Module, x: np.ndarray, upstream: np.ndarray, precision: str) -> Arrays:
-    """Gradients of a layer's input ("input") and parameters in train mode, given its output's."""
-    given, gradient = (to_nchw(array, TORCH_DTYPES[precision][0]) for array in (x, upstream))
-    parameters = dict(module.named_parameters())
-    with torch_ref.steps.autocast(precision, torch.device("cpu")):
-        output = module.train()(given.requires_grad_())
-    grads = torch.autograd.grad(output, [given, *parameters.values()], gradient)
-    return {"input": to_nhwc(grads[0])} | {
-        name: to_float(grad) for name, grad in zip(parameters, grads[1:], strict=True)
-    }
-
-
 class FlaxNetwork:
     """The network that is compared with the reference."""
 
@@ -236,21 +225,3 @@ class FlaxNetwork:
         loss = flax_resnet.steps.make_loss(self.graphdef, label_smoothing)
         (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params, batch_stats, batch)
         return value, grads
-
-
-def to_nchw(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """An activation (N, H, W, C), or a matrix, as PyTorch's layers take it."""
-    tensor = torch.from_numpy(array).to(dtype)
-    return tensor.permute(0, 3, 1, 2).contiguous() if tensor.ndim == 4 else tensor
-
-
-def to_nhwc(tensor: Tensor) -> np.ndarray:
-    """A PyTorch activation as float64, channels last."""
-    return to_float(tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor)
-
-
-def to_float(array: Any) -> np.ndarray:
-    """Any array as float64 in NumPy."""
-    if isinstance(array, Tensor):
-        return array.detach().double().numpy().copy()  # float64 would share memory
-    return np.asarray(array).astype(np.float64)

@@ -47,8 +47,9 @@ AGREED = ("architectures", "initial_weights", "normalisation", "plan", "resize",
 ARROWS = {
     "parity": {
         "arrays": set(),
-        "engines": {"arrays"},
-        "budgets": {"arrays", "engines"},
+        "torch_layer": set(),
+        "engines": {"arrays", "torch_layer"},
+        "budgets": {"arrays", "engines", "torch_layer"},
         "convert": {"flags", "arrays", "engines", "budgets"},
         "cause": set(),
         "result": {"cause"},

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parity.budgets.reference import C, gamma
-from parity.engines import torch_backward
+from parity.torch_layer import torch_backward
 
 FEW = 8  # operations on an element besides the long sums, rounded up
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import sys
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from parity.comparison.flax_part import FlaxPart
+from parity.comparison.halves import FlaxHalf, Recorded, TorchHalf
+from parity.comparison.levels import ALL, chosen_levels
+from parity.comparison.memory import free_memory
+from parity.comparison.offline.judging import Judging, settings_in
 from parity.comparison.pair import Pair
-from parity.comparison.report import TITLES, CompareReport
+from parity.comparison.report import CompareReport
 from parity.comparison.run import Comparison
 from parity.comparison.torch_part import TorchPart, settings_of
 from parity.result import Check
-from recipe.system.errors import UserError
-
-ALL = tuple(TITLES)
 
 
 def compare(
     torch_model: Any,
     flax_model: Any,
-    inputs: Any,
+    inputs: Any = None,
     *,
     levels: Iterable[int] = ALL,
     memory: float | None = None,
@@ -37,7 +37,8 @@ def compare(
       torch_model: and
       flax_model: and
       inputs: and
-      **settings: the fields of `Pair`.
+      **settings: the fields of `Pair`. With `flax_model=parity.Recorded(folder)` those of `TorchHalf`;
+        what is not given, inputs too, is as it was described.
       levels: 1 mapping, 2 evaluation forward, 3 training forward, 4 gradients, 5 an optimizer's update.
       memory: bytes that the captured values may take; three quarters of what is free by default.
       on_check: called with every check when it is done.
@@ -46,10 +47,33 @@ def compare(
     Raises:
       UserError: if the pair can't be compared, in one line.
     """
-    return compare_pair(
-        Pair(torch_model, flax_model, inputs, **settings), levels=levels, memory=memory, on_check=on_check,
-        progress=progress,
-    )  # fmt: skip
+    common: dict[str, Any] = {
+        "levels": levels, "memory": memory, "on_check": on_check, "progress": progress
+    }  # fmt: skip
+    if isinstance(flax_model, Recorded):
+        given = settings if inputs is None else {"inputs": inputs, **settings}
+        half = TorchHalf(torch_model, **{**settings_in(Path(flax_model.folder)), **given})
+        return compare_recorded(half, flax_model.folder, **common)
+    return compare_pair(Pair(torch_model, flax_model, inputs, **settings), **common)
+
+
+def compare_recorded(
+    half: TorchHalf,
+    folder: str | os.PathLike[str],
+    *,
+    levels: Iterable[int] = ALL,
+    memory: float | None = None,
+    on_check: Callable[[Check], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> CompareReport:
+    """`compare` for a PyTorch half and the recorded runs of Flax."""
+    started = time.monotonic()
+    chosen, say = chosen_levels(levels), progress or (lambda _: None)
+    say(f"reading {folder}")
+    given = Judging(half, Path(folder), chosen)
+    limit = free_memory() if memory is None else memory
+    comparison = Comparison(half, given.side, given.torch, given.flax, chosen, limit, say)
+    return _reported(comparison, on_check, started)
 
 
 def compare_pair(
@@ -61,25 +85,27 @@ def compare_pair(
     progress: Callable[[str], None] | None = None,
 ) -> CompareReport:
     """`compare` for a `Pair`."""
+    return compare_halves(
+        pair.torch_half, pair.flax_half, levels=levels, memory=memory, on_check=on_check, progress=progress
+    )
+
+
+def compare_halves(
+    half: TorchHalf,
+    flax_half: FlaxHalf,
+    *,
+    levels: Iterable[int] = ALL,
+    memory: float | None = None,
+    on_check: Callable[[Check], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> CompareReport:
+    """`compare` for both halves of a pair."""
     started = time.monotonic()
     chosen, say = chosen_levels(levels), progress or (lambda _: None)
-    half = pair.torch_half
     torch = TorchPart(half, settings_of(half, chosen), say)
-    flax = FlaxPart(pair.flax_half, torch, say)
+    flax = FlaxPart(flax_half, torch, say)
     limit = free_memory() if memory is None else memory
     return _reported(Comparison(half, torch.side, torch, flax, chosen, limit, say), on_check, started)
-
-
-def chosen_levels(levels: Iterable[int]) -> frozenset[int]:
-    """Levels as a set.
-
-    Raises:
-      UserError: for one that does not exist.
-    """
-    chosen = frozenset(levels)
-    if not chosen or not chosen <= TITLES.keys():
-        raise UserError(f"levels are of {', '.join(map(str, TITLES))}, not {sorted(chosen)}")
-    return chosen
 
 
 def _reported(
@@ -112,12 +138,3 @@ def assert_same(torch_model: Any, flax_model: Any, inputs: Any, **settings: Any)
     if not report.passed:
         raise AssertionError("\n" + render(report))
     return report
-
-
-def free_memory() -> float:
-    """Three quarters of the bytes that processes can still have."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
-    except OSError:
-        found = None
-    return 0.75 * 1024 * int(found.group(1)) if found else float(sys.maxsize)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -155,6 +156,13 @@ class FlaxHalf:
             whole = _takes_all(made)
             made = made(in_form(given, form)) if whole else made(*given.args, **given.kwargs)
         return as_numpy(Arguments.of(made), "flax_inputs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """In place of a Flax module: its runs, in a folder of `describe` and `record`."""
+
+    folder: str | os.PathLike[str]
 
 
 def is_of(model: Any, framework: str) -> bool:

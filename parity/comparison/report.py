@@ -8,14 +8,6 @@ from collections.abc import Iterator
 from parity.comparison.findings import DIFFERENT, EQUAL, FLOAT32_SIZED, LESS_EXACT, Place
 from parity.result import Report
 
-TITLES = {
-    1: "mapping",
-    2: "evaluation forward",
-    3: "training forward",
-    4: "gradients",
-    5: "optimizer step",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Difference:

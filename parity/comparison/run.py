@@ -17,14 +17,15 @@ from parity.comparison.flax_mode import FlaxMode
 from parity.comparison.flax_part import FlaxNetwork
 from parity.comparison.halves import TorchHalf
 from parity.comparison.inputs import Arguments
+from parity.comparison.levels import TITLES, modes_of
 from parity.comparison.mapping import mapping as maps
 from parity.comparison.mode import ModeComparison
 from parity.comparison.recording import Arrays
-from parity.comparison.report import TITLES, CompareReport
+from parity.comparison.report import CompareReport
 from parity.comparison.sides import torch_updates
 from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.structure import Structure
-from parity.comparison.torch_mode import Settings, TorchMode, modes_of
+from parity.comparison.torch_mode import Settings, TorchMode
 from parity.comparison.weights import Weights
 from parity.result import Check
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -18,6 +17,7 @@ class Settings:
     precisions: tuple[str, ...]
     gradients: bool
     seed: int
+    keep: tuple[str, ...]  # patterns of PyTorch's tensors that stay as they are
     loss: bool  # whether gradients are of a loss
     optimizer: bool  # whether updates are compared
 
@@ -41,9 +41,3 @@ class TorchMode:
     def name(self) -> str:
         """As a report says it."""
         return "train" if self.training else "eval"
-
-
-def modes_of(modes: Sequence[str], levels: Collection[int]) -> list[str]:
-    """The modes that levels need: gradients and updates need all."""
-    level = {"eval": 2, "train": 3}
-    return [mode for mode in modes if {level[mode], 4, 5} & set(levels)]

@@ -10,6 +10,7 @@ import numpy as np
 from parity.comparison import refusals
 from parity.comparison.halves import TorchHalf
 from parity.comparison.inputs import form_of
+from parity.comparison.levels import with_gradients
 from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.torch_mode import Settings, TorchMode
 from parity.comparison.weights import Weights, drawn
@@ -27,8 +28,8 @@ class TorchPart:
     """
 
     def __init__(self, half: TorchHalf, settings: Settings, progress: Progress):
-        self.settings, self._keep, self._progress = settings, half.keep, progress
-        self.side = TorchSide(half.model, half.call, half.outputs, half.loss, half.seed)
+        self.settings, self._progress = settings, progress
+        self.side = side_of(half)
         self.inputs, self.form = half.arguments, form_of(half.inputs)
         progress("running PyTorch")
         self.given = self.side.tensors()
@@ -45,7 +46,9 @@ class TorchPart:
           used: names of the tensors that go to Flax; others stay as they are.
         """
         held = {*self.structure.parameters, *self.structure.persistent}
-        kept = {n for n in self.given if any(fnmatch.fnmatchcase(n, pattern) for pattern in self._keep)}
+        kept = {
+            n for n in self.given if any(fnmatch.fnmatchcase(n, pattern) for pattern in self.settings.keep)
+        }
         return drawn(self.given, (held & set(used)) - kept, self.settings.seed)
 
     def mode(self, weights: Weights, training: bool) -> TorchMode:
@@ -71,11 +74,16 @@ class TorchPart:
         return TorchMode(training, run, cotangents)
 
 
+def side_of(half: TorchHalf) -> TorchSide:
+    """The network as a side of a comparison."""
+    return TorchSide(half.model, half.call, half.outputs, half.loss, half.seed)
+
+
 def settings_of(half: TorchHalf, levels: Collection[int]) -> Settings:
     """What both frameworks' runs have in common, for some levels."""
     return Settings(
-        tuple(half.modes), tuple(half.precisions), bool({4, 5} & set(levels)), half.seed,
-        half.loss is not None, half.optimizer is not None,
+        tuple(half.modes), tuple(half.precisions), with_gradients(levels), half.seed,
+        tuple(half.keep), half.loss is not None, half.optimizer is not None,
     )  # fmt: skip
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from parity.comparison.mapping.sources import Source, Sources
+from parity.comparison.mapping.sources import Gather, Source, Sources
 from parity.comparison.recording import Arrays
 from recipe.system.errors import UserError
 
@@ -110,13 +109,7 @@ def _moved(index: np.ndarray, names: list[str], sizes: list[int], ends: np.ndarr
     if len(chosen) == 1 and np.array_equal(local.ravel(), np.arange(sizes[used[0]])):
         shape = index.shape
         return Source(chosen, lambda t: t[chosen[0]].reshape(shape), WORDS, f"t.reshape{shape}")
-    return Source(chosen, functools.partial(_gather, chosen, local), WORDS, _as_code(local, sizes, used))
-
-
-def _gather(names: tuple[str, ...], index: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    if len(names) == 1:
-        return np.ravel(tensors[names[0]])[index]
-    return np.concatenate([np.ravel(tensors[n]) for n in names])[index]
+    return Source(chosen, Gather(chosen, local), WORDS, _as_code(local, sizes, used))
 
 
 def _as_code(local: np.ndarray, sizes: list[int], used: np.ndarray) -> str:

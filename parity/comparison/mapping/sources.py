@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -21,6 +22,44 @@ class Source:
     def __call__(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """The Flax tensor, from PyTorch's."""
         return self.build(tensors)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gather:
+    """A `build` that only moves numbers.
+
+    Attributes:
+      names: PyTorch's tensors.
+      index: where in them, one behind the other, Flax's numbers are.
+    """
+
+    names: tuple[str, ...]
+    index: np.ndarray
+
+    def __call__(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The Flax tensor, from PyTorch's."""
+        if len(self.names) == 1:
+            return np.ravel(tensors[self.names[0]])[self.index]
+        return np.concatenate([np.ravel(tensors[n]) for n in self.names])[self.index]
+
+
+def as_gather(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> Source:
+    """The same source as a `Gather`, if it moves.
+
+    Args:
+      source: of any kind.
+      shapes: of PyTorch's tensors.
+    """
+    if not source.moves or isinstance(source.build, Gather):
+        return source
+    numbers, start = {}, 0
+    for name in source.names:
+        size = math.prod(shapes[name])
+        numbers[name] = np.arange(start, start + size).reshape(shapes[name])
+        start += size
+    index = source(numbers)
+    small = index.astype(np.int32) if start < 2**31 else index
+    return dataclasses.replace(source, build=Gather(source.names, small))
 
 
 Sources = dict[str, Source]  # by the Flax tensor's path
