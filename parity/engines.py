@@ -126,7 +126,9 @@ class TorchNetwork:
 
     def backward(self, path: str, x: np.ndarray, upstream: np.ndarray) -> Arrays:
         """One layer's gradients in train mode, as `torch_backward` gives them."""
-        return torch_backward(copy.deepcopy(self.module(path)), x, upstream, self.precision)
+        forward = torch_ref.steps.autocast(self.precision, torch.device("cpu"))
+        dtype = TORCH_DTYPES[self.precision][0]
+        return torch_backward(copy.deepcopy(self.module(path)), x, upstream, dtype, forward)
 
     def tensor(self, images: np.ndarray) -> Tensor:
         """Images in the precision's dtype, NCHW by name."""

@@ -1,27 +1,37 @@
-"""One layer of PyTorch on its own: NumPy arrays in, NumPy arrays out. JAX is not needed.
+"""One layer of PyTorch on its own, without JAX and without this project's networks: NumPy in, NumPy out.
 
 Activations are (N, H, W, C), tensors have PyTorch's names and layout.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import torch_ref.steps
-from torch_ref.train_state import DTYPES
-
 
 def torch_backward(
-    module: nn.Module, x: np.ndarray, upstream: np.ndarray, precision: str
+    module: nn.Module,
+    x: np.ndarray,
+    upstream: np.ndarray,
+    dtype: torch.dtype = torch.float64,
+    forward: contextlib.AbstractContextManager[object] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Gradients of a layer's input ("input") and parameters in train mode, given its output's."""
-    given, gradient = (to_nchw(array, DTYPES[precision][0]) for array in (x, upstream))
+    """Gradients of a layer's input ("input") and parameters in train mode, given its output's.
+
+    Args:
+      module: the layer.
+      x: its input.
+      upstream: the gradient of its output.
+      dtype: of both.
+      forward: entered for the forward pass.
+    """
+    given, gradient = (to_nchw(array, dtype) for array in (x, upstream))
     parameters = dict(module.named_parameters())
-    with torch_ref.steps.autocast(precision, torch.device("cpu")):
+    with forward or contextlib.nullcontext():
         output = module.train()(given.requires_grad_())
     grads = torch.autograd.grad(output, [given, *parameters.values()], gradient)
     return {"input": to_nhwc(grads[0])} | {

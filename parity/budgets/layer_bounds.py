@@ -79,7 +79,7 @@ def gradient_bounds(
     All of them are sums. `x` and `upstream`, the gradient of the output, are (N, H, W, C) or (N, C), float64.
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
-        sums = torch_backward(_absolute(module), np.abs(x), np.abs(upstream), "f64")
+        sums = torch_backward(_absolute(module), np.abs(x), np.abs(upstream))
         batch = upstream.size // upstream.shape[-1]  # terms of a weight's gradient
         terms = {"input": module.weight.numel() // module.weight.shape[1]}
         return {name: C * gamma(terms.get(name, batch), precision) * value for name, value in sums.items()}

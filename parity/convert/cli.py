@@ -7,7 +7,6 @@ import argparse
 from parity import flags
 from recipe.system import files
 from recipe.system.errors import UserError
-from recipe.training.checkpoints import FOLDER
 
 
 def add_convert_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +42,7 @@ def add_inspect_flags(parser: argparse.ArgumentParser) -> None:
 def run_convert(options: argparse.Namespace) -> int:
     """`convert`: one checkpoint, or a workdir's latest and best."""
     from parity.convert.convert import convert, convert_run
+    from recipe.training.checkpoints import FOLDER
 
     settings = {"force": options.force, "check": not options.no_check}
     if (options.source / FOLDER).is_dir():

@@ -50,12 +50,10 @@ def add_record_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_record(options: argparse.Namespace) -> int:
     """Run a Flax network as a description asks for; PyTorch need not be installed."""
-    from flax_resnet.compilation_cache import keep_programs
     from parity.comparison import pair_file
     from parity.comparison.offline.record import record_half
 
     progress = Progress(options.quiet)
-    keep_programs()
     progress(f"loading {options.half}")
     half = pair_file.load_flax(options.half)
     record_half(half, options.folder, progress=progress)

@@ -28,7 +28,11 @@ from tests.parity.comparison import small
 
 ROOT = Path(__file__).parents[3]
 PAIR = Path(__file__).parent / "offline"
-FRAMEWORKS = {"torch": ("torch", "torchvision"), "jax": ("jax", "jaxlib", "flax", "optax", "orbax")}
+OURS = ("flax_resnet", "torch_ref", "ml_collections", "PIL", "matplotlib", "sklearn")  # needed by the recipe
+FRAMEWORKS = {
+    "torch": ("torch", "torchvision", *OURS),
+    "jax": ("jax", "jaxlib", "flax", "optax", "orbax", "ml_dtypes", "absl", *OURS),
+}
 
 
 def run(without: str, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
