@@ -14,7 +14,16 @@ from parity.comparison import refusals
 from parity.comparison.halves import TorchHalf
 from parity.comparison.levels import ALL, chosen_levels, modes_of
 from parity.comparison.memory import free_memory
-from parity.comparison.offline.folder import LEVELS, NETWORK, TENSORS, TORCH, VERSIONS, Network, digests
+from parity.comparison.offline.folder import (
+    LEVELS,
+    NETWORK,
+    SETTINGS,
+    TENSORS,
+    TORCH,
+    VERSIONS,
+    Network,
+    digests,
+)
 from parity.comparison.offline.parts import INDEX, writing
 from parity.comparison.torch_part import TorchPart, settings_of
 from recipe.system.errors import UserError
@@ -65,12 +74,13 @@ def describe_half(
     part = TorchPart(half, settings_of(half, chosen), say)
     weights = part.weights(part.structure.shapes)
     with writing(folder, TORCH) as writer:
-        writer.write(NETWORK, Network(part.settings, part.structure, part.inputs, part.form, weights))
+        writer.write(NETWORK, Network(part.structure, part.inputs, part.form, weights))
         for name in modes_of(half.modes, chosen):
             mode = part.mode(weights, name == "train")
             refusals.of_memory(mode.run, weights.rough, limit)
             writer.write(name, mode)
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+        writer.add(SETTINGS, part.settings)
         writer.facts |= {
             "network": type(half.model).__name__,
             LEVELS: sorted(chosen),

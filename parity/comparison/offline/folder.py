@@ -19,14 +19,15 @@ from recipe.system.errors import UserError
 
 TORCH, FLAX = "torch", "flax"  # the folder's parts
 NETWORK, UPDATES = "network", "updates"  # a part's files beside those of the modes
-TENSORS, LEVELS, DESCRIPTION, VERSIONS = "tensors", "levels", "description", "versions"  # facts of an index
+# facts of an index
+SETTINGS, LEVELS, TENSORS, VERSIONS = "settings", "levels", "tensors", "versions"
+DESCRIPTION = "description"
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
     """What of PyTorch's network is the same in all modes."""
 
-    settings: Settings
     structure: Structure
     inputs: Arguments
     form: str
@@ -49,9 +50,9 @@ class DescribedTorch:
             f"{folder} holds no description of a PyTorch network: python -m parity describe FILE.py --out "
             f"{folder} writes one",
         )
+        self.settings: Settings = self.part.fact(SETTINGS, Settings)
         network = self._network = self.part.read(NETWORK, Network)
-        self.settings, self.structure = network.settings, network.structure
-        self.inputs, self.form = network.inputs, network.form
+        self.structure, self.inputs, self.form = network.structure, network.inputs, network.form
 
     def weights(self, used: Collection[str] = ()) -> Weights:
         """Those with which both networks run; which of them go to Flax was not known."""

@@ -38,6 +38,10 @@ class Writer:
         self._folder = folder
         self.facts: dict[str, Any] = {}  # go to the index
 
+    def add(self, name: str, value: Any) -> None:
+        """Add a fact that holds no arrays."""
+        self.facts[name] = encode(value, _no_array)
+
     def write(self, name: str, value: Any) -> None:
         """Write a value that `codec.encode` takes."""
         arrays: dict[str, np.ndarray] = {}
@@ -107,6 +111,10 @@ class Part:
         """Of all that is in it."""
         return _checksum(self._folder / INDEX)
 
+    def fact(self, name: str, kind: type[T]) -> T:
+        """A fact of a type that was added."""
+        return decode(kind, self.facts[name], _no_array)
+
     def read(self, name: str, kind: type[T]) -> T:
         """A value of a type that was written."""
         with safetensors.safe_open(self._folder / f"{name}{SUFFIX}", framework="np") as file:
@@ -125,6 +133,10 @@ def _narrowed(array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32)
     return narrow if np.array_equal(narrow, array, equal_nan=True) else array
+
+
+def _no_array(_: Any) -> Any:
+    raise TypeError("an index holds no arrays")
 
 
 def _checksum(path: Path) -> str:
