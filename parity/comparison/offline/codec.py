@@ -35,8 +35,8 @@ def encode(value: Any, put: Callable[[np.ndarray], str]) -> Any:
     Raises:
       UserError: for arguments of a network that hold something else.
     """
-    if isinstance(value, np.ndarray):
-        return {ARRAY: put(value)}
+    if isinstance(value, np.ndarray | np.generic):  # NumPy makes single numbers of arrays without axes
+        return {ARRAY: put(np.asarray(value))}
     if isinstance(value, PLAIN):
         return value
     again = functools.partial(encode, put=put)

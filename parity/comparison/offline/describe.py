@@ -17,11 +17,13 @@ from parity.comparison.memory import free_memory
 from parity.comparison.offline.folder import (
     LEVELS,
     NETWORK,
+    REFUSED,
     SETTINGS,
     TENSORS,
     TORCH,
     VERSIONS,
     Network,
+    Refusals,
     digests,
 )
 from parity.comparison.offline.parts import INDEX, writing
@@ -75,15 +77,19 @@ def describe_half(
     weights = part.weights(part.structure.shapes)
     with writing(folder, TORCH) as writer:
         writer.write(NETWORK, Network(part.structure, part.inputs, part.form, weights))
-        for name in modes_of(half.modes, chosen):
-            mode = part.mode(weights, name == "train")
-            refusals.of_memory(mode.run, weights.rough, limit)
-            writer.write(name, mode)
+        modes, refused = modes_of(half.modes, chosen), Refusals(say)
+        for name in modes:
+            with refused.around(name):
+                mode = part.mode(weights, name == "train")
+                refusals.of_memory(mode.run, weights.rough, limit)
+                writer.write(name, mode)
+        refused.check(modes)
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
         writer.add(SETTINGS, part.settings)
         writer.facts |= {
             "network": type(half.model).__name__,
             LEVELS: sorted(chosen),
+            REFUSED: refused.found,
             VERSIONS: versions,
             TENSORS: digests(part.given),
         }

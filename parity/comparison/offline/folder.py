@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from parity.comparison.flax_mode import FlaxMode
@@ -21,7 +22,7 @@ TORCH, FLAX = "torch", "flax"  # the folder's parts
 NETWORK, UPDATES = "network", "updates"  # a part's files beside those of the modes
 # facts of an index
 SETTINGS, LEVELS, TENSORS, VERSIONS = "settings", "levels", "tensors", "versions"
-DESCRIPTION = "description"
+DESCRIPTION, REFUSED = "description", "refused"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,14 @@ class DescribedTorch:
         return self._network.weights
 
     def mode(self, weights: Weights, training: bool) -> TorchMode:
-        """The run in one mode."""
-        return self.part.read("train" if training else "eval", TorchMode)
+        """The run in one mode.
+
+        Raises:
+          UserError: if it can't be compared, as the description says.
+        """
+        name = "train" if training else "eval"
+        _check_refused(self.part, name)
+        return self.part.read(name, TorchMode)
 
 
 class RecordedFlax:
@@ -87,7 +94,12 @@ class RecordedFlax:
         self.network = self._part.read(NETWORK, FlaxNetwork)
 
     def mode(self, weights: Weights, theirs: TorchMode) -> FlaxMode:
-        """What belongs to what in one mode, and its runs."""
+        """What belongs to what in one mode, and its runs.
+
+        Raises:
+          UserError: if it can't be compared, as was found when it was recorded.
+        """
+        _check_refused(self._part, theirs.name)
         found = self._part.read(theirs.name, FlaxMode)
         return dataclasses.replace(
             found,
@@ -101,6 +113,37 @@ class RecordedFlax:
     def environment(self) -> dict[str, str]:
         """Versions and the device with which it was recorded."""
         return dict(self._part.facts[VERSIONS])
+
+
+class Refusals:
+    """Modes that can't be compared, each with its reason: the other one may be, all the same.
+
+    Args:
+      progress: told of each.
+    """
+
+    def __init__(self, progress: Callable[[str], None]):
+        self.found: dict[str, str] = {}
+        self._progress = progress
+
+    @contextmanager
+    def around(self, mode: str) -> Iterator[None]:
+        """Keep what refuses a mode."""
+        try:
+            yield
+        except UserError as error:
+            self.found[mode] = str(error)
+            self._progress(f"{mode} mode is left out: {error}")
+
+    def check(self, modes: Collection[str]) -> None:
+        """Raise the first if no mode is left."""
+        if modes and self.found.keys() >= set(modes):
+            raise UserError(next(iter(self.found.values())))
+
+
+def _check_refused(part: Part, mode: str) -> None:
+    if mode in part.facts[REFUSED]:
+        raise UserError(part.facts[REFUSED][mode])
 
 
 def digests(tensors: Arrays) -> dict[str, str]:

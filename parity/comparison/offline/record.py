@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from parity.comparison.offline.folder import (
     FLAX,
     LEVELS,
     NETWORK,
+    REFUSED,
     UPDATES,
     VERSIONS,
     DescribedTorch,
+    Refusals,
 )
-from parity.comparison.offline.parts import writing
+from parity.comparison.offline.parts import Writer, writing
 from parity.comparison.recording import Recording
 
 
@@ -54,20 +56,30 @@ def record_half(half: FlaxHalf, folder: str | Path, *, progress: Callable[[str],
     network = dataclasses.replace(part.network, mapped=dataclasses.replace(mapped, sources=gathers))
     with writing(folder / FLAX) as writer:
         writer.write(NETWORK, network)
-        for name in modes_of(torch.settings.modes, levels):
-            theirs = torch.mode(weights, name == "train")
-            mode = part.mode(weights, theirs)
-            writer.write(name, dataclasses.replace(mode, described=_without_values(mode.described)))
-            for precision in torch.settings.precisions:
-                for way in (FREE, PINNED):
-                    say(f"{name}, {precision}: running Flax, {way}")
-                    writer.write(f"{name}-{way}-{precision}", _needed(mode, mode.run(way, precision)))
-            if "f64" not in torch.settings.precisions:
-                writer.write(f"{name}-{FREE}-f64", _needed(mode, mode.run(FREE, "f64")))
-        if 5 in levels and torch.settings.optimizer:
+        modes, refused = modes_of(torch.settings.modes, levels), Refusals(say)
+        for name in modes:
+            with refused.around(name):
+                theirs = torch.mode(weights, name == "train")
+                _write_mode(writer, part.mode(weights, theirs), name, torch.settings.precisions, say)
+                grads = theirs.run.grads
+        refused.check(modes)
+        if modes and 5 in levels and torch.settings.optimizer:
             say("updating by optax")
-            writer.write(UPDATES, part.updated(weights, theirs.run.grads))
-        writer.facts |= {DESCRIPTION: torch.part.checksum, VERSIONS: part.environment()}
+            writer.write(UPDATES, part.updated(weights, grads))
+        writer.facts |= {
+            DESCRIPTION: torch.part.checksum, VERSIONS: part.environment(), REFUSED: refused.found
+        }  # fmt: skip
+
+
+def _write_mode(
+    writer: Writer, mode: FlaxMode, name: str, precisions: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """Make and write all runs of a mode; how it runs freely in float64 is always needed."""
+    runs = dict.fromkeys([(FREE, "f64"), *((way, p) for p in precisions for way in (FREE, PINNED))])
+    for way, precision in runs:
+        say(f"{name}, {precision}: running Flax, {way}")
+        writer.write(f"{name}-{way}-{precision}", _needed(mode, mode.run(way, precision)))
+    writer.write(name, dataclasses.replace(mode, described=_without_values(mode.described)))
 
 
 def _without_values(described: Recording) -> Recording:

@@ -206,6 +206,25 @@ def test_in_python_settings_and_inputs_are_those_of_the_description(tmp_path: Pa
         parity.compare(model, parity.Recorded(folder))
 
 
+def test_a_mode_that_cannot_be_compared_leaves_the_other(tmp_path: Path):
+    def call(model: Any, x: Any, train: bool) -> Any:
+        return model(x) + (torch.rand(3) if train else 0)
+
+    settings: dict[str, Any] = {"call": call, "precisions": ("f64",)}
+    levels = (1, 2, 3)
+    parity.describe(small.torch_mlp(), small.inputs(), tmp_path / "folder", levels=levels, **settings)
+    parity.record(small.FlaxMLP(), tmp_path / "folder")
+    recorded = parity.Recorded(tmp_path / "folder")
+    assert parity.compare(small.torch_mlp(), recorded, levels=(1, 2), **settings).passed
+    with pytest.raises(UserError, match="changes from run to run"):
+        parity.compare(small.torch_mlp(), recorded, levels=(1, 3), **settings)
+    with pytest.raises(UserError, match="changes from run to run"):
+        parity.describe(
+            small.torch_mlp(), small.inputs(), tmp_path / "other", levels=levels, modes=("train",), **settings
+        )
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_is_written_is_read_again():
     def there_and_back(hint: Any, value: Any) -> Any:
         arrays: list[np.ndarray] = []

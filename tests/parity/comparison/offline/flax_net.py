@@ -20,6 +20,7 @@ class Net(nnx.Module):
         rngs = nnx.Rngs(0)
         self.conv = nnx.Conv(3, 4, (3, 3), strides=2, padding=1, rngs=rngs)
         self.norm = nnx.BatchNorm(4, momentum=0.9, epsilon=epsilon, rngs=rngs)
+        self.gain = nnx.Param(jnp.ones(()))
         self.embedding, self.out = nnx.Embed(7, 4, rngs=rngs), nnx.Linear(4 * 16 + 4, 5, rngs=rngs)
 
     def __call__(self, images: Any, tokens: Any, mask: Any) -> Any:
@@ -28,7 +29,7 @@ class Net(nnx.Module):
         x = x.reshape(len(x), -1)
         weights = mask[..., None].astype(x.dtype)
         y = (self.embedding(tokens) * weights).sum(1) / weights.sum(1)
-        return self.out(jnp.concatenate([x, y], 1))
+        return self.out(jnp.concatenate([x, y], 1)) * self.gain[...]
 
 
 def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -41,6 +42,7 @@ def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "norm.mean": tensors["norm.running_mean"], "norm.var": tensors["norm.running_var"],
         "embedding.embedding": tensors["embedding.weight"],
         "out.kernel": np.concatenate([pixels, rest], 1).T, "out.bias": tensors["out.bias"],
+        "gain": tensors["gain"],
     }  # fmt: skip
 
 

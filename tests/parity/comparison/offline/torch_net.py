@@ -16,6 +16,7 @@ class Net(nn.Module):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4)
         self.embedding, self.out = nn.Embedding(7, 4), nn.Linear(4 * 16 + 4, 5)
+        self.gain = nn.Parameter(torch.tensor(1.0))
         self.register_buffer("scale", torch.tensor([0.5, 2.0]).bfloat16(), persistent=False)
 
     def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ class Net(nn.Module):
         x = torch.relu(self.norm(self.conv(images))).flatten(1)
         weights = mask[..., None].to(x.dtype)
         y = (self.embedding(tokens) * weights).sum(1) / weights.sum(1)
-        return self.out(torch.cat([x, y], 1))
+        return self.out(torch.cat([x, y], 1)) * self.gain
 
 
 def torch_half(seed: int = 0, shift: float = 0.0) -> parity.TorchHalf:
