@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from parity.budgets.reference import K
 
-DECISIONS = (F.relu, F.max_pool2d)
+# in all their forms: as functions, as methods, and in place
+DECISIONS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.max_pool2d)
 
 T = TypeVar("T")
 
@@ -65,8 +66,10 @@ class Uncertain(TorchFunctionMode):
             return func(*args, **kwargs)
         x, margin = args[0], self.left.pop()
         noisy = x.detach() + margin * (2 * torch.rand(x.shape, generator=self.generator, dtype=x.dtype) - 1)
-        if func is F.relu:
-            return x * (noisy > 0)
+        if func is not F.max_pool2d:
+            passed = (noisy > 0).to(x.dtype)
+            in_place = func.__name__.endswith("_") or kwargs.get("inplace") or True in args[1:]
+            return x.mul_(passed) if in_place else x * passed
         _, chosen = F.max_pool2d(noisy, *args[1:], **{**kwargs, "return_indices": True})
         return x.flatten(2).gather(2, chosen.flatten(2)).view(chosen.shape)
 

@@ -135,11 +135,12 @@ class Comparison:
         mapped, structure = self.flax.network.mapped, self.torch.structure
         shared = {path for paths in mapped.copies.values() for path in paths}
         wrong = shared.union(mapped.left_out, mapped.without_source)
+        separate = tensors.separate(mapped, structure)
         found = []
         for path in self.flax.network.tensors:
             source = mapped.sources.get(path)
-            torch = " + ".join(source.names) if source else path
-            cause = tensors.of_flax(path, mapped, structure.tied) if path in wrong else None
+            torch = " + ".join(source.names) if source else separate.get(path, path)
+            cause = tensors.of_flax(path, mapped, structure) if path in wrong else None
             found.append(exact(TENSOR, torch, path, cause))
         for name in mapped.without_destination:
             found.append(exact(TENSOR, name, "", tensors.of_torch(name, mapped, structure.shapes)))

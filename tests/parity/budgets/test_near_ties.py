@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +44,22 @@ def test_only_doubtful_signs_turn():
     assert 0.2 < shares[0] < 0.8
     assert 0.2 < shares[1] < 0.8
     assert shares[2:].tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, nn.ReLU(inplace=True), lambda x: F.relu(x, True)],
+)
+def test_every_form_of_a_relu_is_a_decision(relu: Any):
+    with decisions.Recording() as kept:
+        relu(torch.ones(3))
+    assert [x.tolist() for x in kept.inputs] == [[1.0, 1.0, 1.0]]
+    x = torch.tensor([1.0, -1.0])
+    given, expected = x.clone(), x.clone()
+    with Uncertain([0.0]):
+        found = relu(given)
+    assert torch.equal(found, relu(expected))
+    assert torch.equal(given, expected), "in place or not, as it was"
 
 
 def test_only_doubtful_maxima_turn():

@@ -193,6 +193,7 @@ def _of_input(piece: Piece, number: int, axis: int) -> int:
 
 def _family(piece: Piece, number: int) -> str:
     """As `family`; a piece that is an attention has the shapes of one behind the softmax too."""
-    of = family(piece, number)
+    otherwise = "linear layer" if piece[number].owned else "wiring"
+    of = family(piece, number, otherwise)
     inside = any(piece[i].name in ATTENTION for i in piece.order)
-    return "attention" if of == "wiring" and inside else of
+    return "attention" if of == otherwise and inside else of
