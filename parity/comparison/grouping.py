@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable, Sequence
 
 from parity.cause import UNKNOWN, Cause
-from parity.comparison.findings import BACKWARDS, BETWEEN, GRADIENT, INPUT_GRADIENT, LAYER, LESS_EXACT, Place
+from parity.comparison.findings import (
+    BACKWARDS,
+    BETWEEN,
+    DIFFERENT,
+    GRADIENT,
+    INPUT_GRADIENT,
+    LAYER,
+    LESS_EXACT,
+    Place,
+)
 from parity.comparison.report import Difference
 from parity.result import Check
 
@@ -17,6 +26,13 @@ END_TO_END = Cause(
     "unknown",
     "end to end alone: every layer and piece that was looked at is the same, so it is in what was not",
 )
+
+CONTRADICTION = Cause(
+    "this tool",
+    "float64 differs far beyond float32's budget, and float32 is the same: an error of this tool, not of the "
+    "networks. Please report it",
+)
+FAR = 4.0  # float32's budgets; both runs err, so that twice one is no contradiction yet
 
 
 def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
@@ -29,7 +45,7 @@ def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
         one
         for check in checks
         if FREE not in check.name and "free" not in check.name
-        for one in _failed(check)
+        for one in _without_contradictions(check, checks)
     ]
     values = [one for one in alone if not one.backwards]
     sites = {one.torch for one in values} | {
@@ -41,6 +57,25 @@ def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
         free = [one for check in checks for one in _failed(check)]
         found = [dataclasses.replace(one, cause=END_TO_END) for one in free[:1]]
     return grouped(found)
+
+
+def _without_contradictions(check: Check, checks: Sequence[Check]) -> list[Place]:
+    """What failed; what differs in float64 and is the same in float32 has another cause."""
+    low = {
+        one.key: one for other in checks if (other.name, other.precision) == (check.name, "f32")
+        for one in _places(other)
+    }  # fmt: skip
+
+    def contradicted(one: Place) -> bool:
+        return (
+            one.precision == "f64" and one.verdict == DIFFERENT and one.key in low
+            and low[one.key].ratio <= 1 and one.error > FAR * low[one.key].allowed
+        )  # fmt: skip
+
+    return [
+        dataclasses.replace(one, cause=CONTRADICTION, guess=False) if contradicted(one) else one
+        for one in _failed(check)
+    ]
 
 
 def less_exact(checks: Sequence[Check]) -> tuple[Difference, ...]:

@@ -1,0 +1,34 @@
+"""What a report makes of places that differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from parity.comparison import grouping
+from parity.comparison.findings import LAYER, Place, place
+from parity.result import Check
+
+
+def at(error: float, precision: str) -> Place:
+    """A layer whose values are off by something, where float32's budget is 8e-6."""
+    theirs = np.ones(3)
+    return place(LAYER, "a", "b", theirs=theirs, ours=theirs + error, own=1e-6, precision=precision)
+
+
+def check(one: Place) -> Check:
+    """A check of one place."""
+    return Check(2, "eval: every layer and piece on its own", one.precision, "largest element", (one,))
+
+
+@pytest.mark.parametrize(
+    ("f64", "f32", "family"),
+    [
+        (1e-3, 1e-7, "this tool"),
+        (1e-3, 1e-3, "unknown"),
+        (1e-5, 1e-7, "unknown"),  # both runs err
+    ],
+)
+def test_a_difference_that_float32_does_not_have_is_the_tools(f64: float, f32: float, family: str):
+    found = grouping.differences([check(at(f64, "f64")), check(at(f32, "f32"))])
+    assert found[0].family == family
