@@ -20,8 +20,8 @@ from parity.comparison.report import CompareReport
 from parity.comparison.text import render
 from recipe.system.errors import UserError
 from tests.parity.comparison import small
-from tests.parity.comparison.outside.kinds import Mutant
-from tests.parity.comparison.outside.mutants import MUTANTS
+from tests.parity.comparison.outside.kinds import Mutant, Rewriting
+from tests.parity.comparison.outside.mutants import MUTANTS, REWRITINGS
 from tests.parity.comparison.outside.pairs import load
 from tests.parity.comparison.pairs import vit
 
@@ -284,7 +284,10 @@ def test_all_mistakes_in_pairs_of_others(mutant: Mutant):
 
 
 def found(mutant: Mutant) -> None:
-    """The mistake is found at its place: a variance in one pass as less exact, all else as different."""
+    """The mistake is found at its place and with its family.
+
+    A variance in one pass is less exact, all else is different.
+    """
     precisions = ("f64", "f32") if mutant.family == "precision" else ("f64",)
     report = parity.compare(**load(mutant.pair, mutant), precisions=precisions)
     differences = report.differences
@@ -292,9 +295,22 @@ def found(mutant: Mutant) -> None:
         differences = report.less_exact
     else:
         assert not report.passed
-    paths = [path for d in differences for place in d.places for path in (place.torch, place.flax)]
     at = mutant.where if mutant.family != "dropout" else ""
-    assert any(path == at or path.startswith(f"{at}.") for path in paths), render(report)
+    here = [d for d in differences if any(is_at(at, p) for one in d.places for p in (one.torch, one.flax))]
+    assert here, render(report)
+    assert mutant.family in {d.family for d in here}, render(report)
+
+
+def is_at(where: str, path: str) -> bool:
+    """Whether a path is a module, one of its turns, or in it."""
+    return path == where or path.startswith((f"{where}.", f"{where} (")) or not where
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("change", REWRITINGS, ids=lambda r: f"{r.pair}: {r.name}")
+def test_rewritings_are_the_same(change: Rewriting):
+    report = parity.compare(**load(change.pair, change))
+    assert report.passed, render(report)
 
 
 @pytest.mark.parametrize("pair", ["vision", "text", "recurrent"])

@@ -49,6 +49,11 @@ def shapes(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
                     flat or _family(piece, numbers[0]), words,
                     each(numbers, lambda x, *_, a=axes, **__: x.permute(0, *a).reshape(y.shape)),
                 )  # fmt: skip
+                sizes = [x.shape[i] for i in (0, *axes)]
+                words = f"{name} has the sizes {tuple(x.shape)} and is read as if they were {tuple(sizes)}"
+                back = [0, *(axes.index(i) + 1 for i in range(1, x.ndim))]
+                read = lambda x, *_, s=sizes, b=back, **__: x.reshape(s).permute(b).reshape(y.shape)  # noqa: E731
+                yield flat or _family(piece, numbers[0]), words, each(numbers, read)
     if y.ndim > x.ndim:
         for i, j in itertools.combinations(range(y.ndim), 2):
             swapped = list(y.shape)

@@ -28,13 +28,20 @@ def each(numbers: Sequence[int], change: Change) -> dict[int, Change]:
 def family(piece: Piece, number: int, otherwise: str = "wiring") -> str:
     """The family of a mistake in a step, by what its result is for."""
     behind = {piece[i].name for i in (number, *piece.behind(number))}
-    if behind.intersection(TURNS):
+    if behind.intersection(TURNS) or _is_turned(piece, number):
         return "rotary"
     if behind.intersection(ATTENTION):
         return "attention"
     if behind.intersection(NORMS):
         return "normalisation"
     return otherwise
+
+
+def _is_turned(piece: Piece, number: int) -> bool:
+    """Whether a sum is that of a value times cosines and one times sines."""
+    return piece[number].name in ("add", "sub") and all(
+        any(piece[v.step].name in TURNS for v in piece.inputs(value.step)) for value in piece.inputs(number)
+    )
 
 
 def tensors(values: Sequence[Any]) -> list[Tensor]:

@@ -82,6 +82,9 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
         words = f"the causal mask is off by {shift}"
         yield of, words, change(causal_from=shift, is_causal=True)
         yield of, f"the mask is off by {shift}", change(of_mask=lambda mask, s=shift: mask.roll(s, -1))
+    for width in range(1, min(n, 32)):
+        change_of = lambda mask, w=width: mask & _window(mask, w)  # noqa: E731
+        yield of, f"a token sees the last {width} alone, itself counted", change(of_mask=change_of)
     for weak in (-1e4, -1e3, -100.0, -10.0, -9.0, -1.0):
         words = f"what is masked gets {weak:g} instead of minus infinity"
         yield of, words, change(masked=weak)
@@ -105,6 +108,11 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
             yield of, words, each(numbers, turned)
 
 
+def _window(mask: Tensor, width: int) -> Tensor:
+    shape = mask.shape[-2:]
+    return ~torch.ones(shape, dtype=torch.bool).tril(-width)
+
+
 def explicit(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False, *,
@@ -119,6 +127,8 @@ def explicit(
         k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     lowest = torch.finfo(scores.dtype).min if lowest is None else lowest
+    if attn_mask is None and of_mask:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool)
     if attn_mask is not None:
         attn_mask = of_mask(attn_mask) if of_mask else attn_mask
         if attn_mask.dtype != torch.bool:

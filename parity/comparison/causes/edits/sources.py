@@ -27,6 +27,11 @@ def others(piece: Piece, numbers: Sequence[int], elsewhere: Sequence[tuple[str, 
     for name, y in fitting[:FAR]:
         words = f"the value of {name} {instead}"
         yield "wiring", words, each(numbers, behind(step, functools.partial(_instead, y)))
+    for name, y in elsewhere[:FAR]:
+        for words, reduced in _reduced(y).items():
+            if reduced.numel() == x.numel():
+                text = f"{words} of {name} {instead}"
+                yield "wiring", text, each(numbers, behind(step, functools.partial(_instead, reduced)))
     if step.function is not None:
         return
     yield "wiring", f"zeros arrive instead of {step.label}", each(numbers, torch.zeros_like)
@@ -41,6 +46,16 @@ def others(piece: Piece, numbers: Sequence[int], elsewhere: Sequence[tuple[str, 
             if words != "no activation":
                 text = f"the value of {name} {instead}, with {words}"
                 yield "wiring", text, each(numbers, lambda x, y=y, f=f: f(y).reshape(x.shape))
+
+
+def _reduced(x: Tensor) -> dict[str, Tensor]:
+    """What a network may take of (batch, tokens, features)."""
+    if x.ndim != 3:
+        return {}
+    return {
+        "the first token": x[:, 0], "the last token": x[:, -1], "the mean over the tokens": x.mean(1),
+        "the maximum over the tokens": x.amax(1),
+    }  # fmt: skip
 
 
 def _instead(other: Tensor, x: Tensor) -> Tensor:
