@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from parity.comparison.recording import Arrays, Call, Recording, Slot
 from parity.comparison.sides.torch_side import TorchSide
 
 ONE_PASS = "rounds like a variance in one pass, E[x²] − E[x]², which loses digits where the mean is large"
+TRIES = 3  # searches in vain for a cause of pieces of the same operations, as in every block of a network
 MOST = 200  # places that are explained, and as many gradients; the report says how many differ
 
 
@@ -63,6 +65,7 @@ class Explainer:
         self._side, self._sources, self._links, self._outputs = side, sources, links, outputs
         self._watched, self._before, self._training, self._narrowed = watched, before, training, narrowed
         self._arriving = arriving
+        self._in_vain: Counter[tuple[tuple[str, ...], bool]] = Counter()
 
     def explain(
         self, found: Sequence[Place], theirs: Recording, ours: Recording, precision: str
@@ -125,9 +128,12 @@ class Explainer:
         found = exchanged.cause(value, back, self._links, theirs, ours, given.match)
         if found:
             return found, False
-        found = given.first(layers.mistakes(given) if alone else pieces.mistakes(given))
-        if found:
-            return found, False
+        operations = () if piece is None else tuple(piece[i].name for i in piece.order)
+        if self._in_vain[operations, alone] < TRIES:
+            found = given.first(layers.mistakes(given) if alone else pieces.mistakes(given))
+            if found:
+                return found, False
+            self._in_vain[operations, alone] += 1
         return self._by_size(back, value, precision, place.verdict)
 
     def _by_size(

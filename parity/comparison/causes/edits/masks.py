@@ -93,9 +93,10 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
         f"√{each_size}": each_size**0.5, f"1/√{each_size}": each_size**-0.5,
         f"{each_size}^(-1/4)": each_size**-0.25, f"1/√{heads}": heads**-0.5, f"1/√{n}": n**-0.5,
     }  # fmt: skip
+    now = next((words for words, value in ways.items() if math.isclose(value, scale)), f"{scale:.6g}")
     for words, value in ways.items():
         if not math.isclose(value, scale):
-            yield of, f"the scores are scaled by {words} instead of {scale:.6g}", change(scale=value)
+            yield of, f"the scores are scaled by {words} instead of {now}", change(scale=value)
     for axis, words in ((-2, "the queries"), (1, "the heads"), (0, "the batch")):
         yield of, f"softmax goes over {words}", change(axis=axis)
         yield of, f"softmax goes over {words}", change(axis=axis, lowest=-math.inf)
