@@ -139,7 +139,15 @@ class TorchSide:
             stack.enter_context(without_dropout)
             if precision == "f64":
                 stack.enter_context(Widened())
-            returned = self._call(model, *given.args, train=training, **given.kwargs)
+            try:
+                returned = self._call(model, *given.args, train=training, **given.kwargs)
+            except RuntimeError as error:  # a network that computes in float32 somewhere, for example
+                if precision != "bf16":
+                    raise
+                words = (str(error) or "RuntimeError").splitlines()[0]
+                raise UserError(
+                    f"the PyTorch network does not run in bfloat16 ({words}): leave it out of precisions"
+                ) from error
             outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if is_float_tensor(x)}
             if tape is not None:
                 for name, x in outputs.items():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from parity.comparison import grouping
-from parity.comparison.findings import LAYER, Place, place
+from parity.comparison.findings import GRADIENT, LAYER, Place, place
 from parity.result import Check
 
 
@@ -19,6 +21,21 @@ def at(error: float, precision: str) -> Place:
 def check(one: Place) -> Check:
     """A check of one place."""
     return Check(2, "eval: every layer and piece on its own", one.precision, "largest element", (one,))
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "cleared", "verdict"),
+    [
+        (GRADIENT, 0.04, True, "less exact"),  # bfloat16's sum of a bias's gradient
+        (GRADIENT, 0.04, False, "different"),
+        (GRADIENT, 0.4, True, "different"),
+        (LAYER, 0.04, True, "different"),
+    ],
+)
+def test_bfloat16_may_add_up_gradients_term_by_term(what: str, error: float, cleared: bool, verdict: str):
+    theirs = np.ones(3)
+    one = place(what, "a", "b", theirs=theirs, ours=theirs * (1 + error), own=1e-3, precision="bf16")
+    assert dataclasses.replace(one, cleared=cleared).verdict == verdict
 
 
 @pytest.mark.parametrize(

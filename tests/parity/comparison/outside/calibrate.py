@@ -24,6 +24,7 @@ from tests.parity.comparison.outside.pairs import load
 from tests.parity.comparison.pairs import vit
 
 PRECISIONS = ("f64", "f32", "bf16")
+NOT_IN_BF16 = ("text",)  # its rotary tables are float32, which PyTorch's attention refuses beside bfloat16
 Pair = dict[str, Any]  # arguments of `parity.compare`
 
 
@@ -146,7 +147,8 @@ def main() -> None:
             continue
         for seed in range(args.seeds):
             torch.manual_seed(seed)
-            settings = {**make(seed), "precisions": PRECISIONS, "modes": ("eval", "train"), "seed": seed}
+            precisions = PRECISIONS[:2] if name in NOT_IN_BF16 else PRECISIONS
+            settings = {**make(seed), "precisions": precisions, "modes": ("eval", "train"), "seed": seed}
             report = parity.compare(**settings)
             for one in report.places:
                 if one.reason or one.precision not in PRECISIONS:
@@ -156,7 +158,7 @@ def main() -> None:
                 if one.ratio > 1:
                     print(f"{name}, seed {seed}: {one.what} {one.where}, {one.precision}: {one.ratio:.2f}")
             print(f"{name}, seed {seed}: {'same' if report.passed else 'NOT the same'}", flush=True)
-    print("| what | " + " | ".join(PRECISIONS) + " |\n|---" * 1 + "|--:" * len(PRECISIONS) + "|")
+    print("| what | " + " | ".join(PRECISIONS) + " |\n|---" + "|--:" * len(PRECISIONS) + "|")
     for kind in sorted({kind for kind, _ in worst}):
         print(f"| {kind} | " + " | ".join(f"{worst.get((kind, p), 0.0):.2f}" for p in PRECISIONS) + " |")
 
