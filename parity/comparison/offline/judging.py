@@ -34,12 +34,11 @@ class Judging:
     """
 
     def __init__(self, half: TorchHalf, folder: Path, levels: Collection[int]):
-        described = DescribedTorch(folder)
-        self.flax = RecordedFlax(folder, described)
-        _same_settings(half, described, folder, levels)
-        self.side = side_of(half)
-        _same_numbers(self.side, half.arguments, described, folder)
-        self.torch = _Checked(folder, self.side)
+        self.torch = _Checked(folder)
+        self.flax = RecordedFlax(folder, self.torch)
+        _same_settings(half, self.torch, folder, levels)
+        self.side = self.torch.side = side_of(half)
+        _same_numbers(self.side, half.arguments, self.torch, folder)
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
@@ -55,9 +54,11 @@ def settings_in(folder: Path) -> dict[str, Any]:
 class _Checked(DescribedTorch):
     """A description of a network that is here: its outputs have to be those that were described."""
 
-    def __init__(self, folder: Path, side: TorchSide):
+    side: TorchSide
+
+    def __init__(self, folder: Path):
         super().__init__(folder)
-        self._folder, self._side = folder, side
+        self._folder = folder
 
     def mode(self, weights: Weights, training: bool) -> TorchMode:
         """The run in one mode.
@@ -66,7 +67,7 @@ class _Checked(DescribedTorch):
           UserError: if the network computes something else now.
         """
         found = super().mode(weights, training)
-        now = self._side.run(weights.fine, self.inputs, "f64", training).outputs
+        now = self.side.run(weights.fine, self.inputs, "f64", training).outputs
         for name, array in found.run.outputs.items():
             far = np.abs(now[name] - array) if name in now and now[name].shape == array.shape else np.inf
             if not np.max(far, initial=0) <= SAME * np.abs(array).max(initial=0):
