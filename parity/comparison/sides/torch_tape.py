@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
+SILENT = ("batch_norm", "instance_norm")  # write into running statistics, which then keep their version
 OUTSIDE = ("torch", "parity", "contextlib")  # packages whose lines are not the network's own
 
 
@@ -115,7 +116,8 @@ class Tape(TorchFunctionMode):
             self.steps[value.step].found[value.output] = tensors[min(tensors)].detach().clone()
         before = {i: x._version for i, x in tensors.items()}
         returned = func(*args, **kwargs)
-        changed = tuple(i for i, x in tensors.items() if x._version != before[i])
+        silently = name in SILENT
+        changed = tuple(i for i, x in tensors.items() if silently or x._version != before[i])
         found = _pytree.tree_flatten(args[0] if returned is None and changed else returned)[0]
         if any(isinstance(x, Tensor) for x in found):
             number = len(self.steps)
