@@ -37,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Compare and report: 0 only if the two compute the same, 1 if they don't."""
+    """Compare and report: 0 if the two compute the same, 1 if not, 2 if not all could be compared."""
     levels = flags.level_range(options.levels, max(ALL))
     memory = None if options.memory is None else size(options.memory)
 
@@ -77,4 +77,4 @@ def main(options: argparse.Namespace) -> int:
         for temporary, render in opened:
             temporary.write_text(render(report), encoding="utf-8")
     print(as_text(report, use_colour(sys.stdout)))
-    return 0 if report.passed else 1
+    return 0 if report.passed else 2 if report.incomplete else 1

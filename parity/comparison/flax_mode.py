@@ -79,8 +79,9 @@ class FlaxRuns:
         self._side, self._tensors, self._inputs, self._mode = side, tensors, inputs, theirs
         self._theirs, self._sources = theirs.run, sources
         progress(f"{theirs.name}: tracing Flax")
-        described = side.describe(inputs, theirs.training)
-        found, odd = twins.find(sources, *owned, self._theirs.order, described.order)
+        with refusals.running(f"in {theirs.name} mode the Flax network"):
+            described = side.describe(inputs, theirs.training)
+        found, odd = twins.find(sources, *owned, self._theirs.order, described.order, described.unused)
         refusals.of_twins(found, described, theirs.name)
         self._keep = frozenset(twin.flax[0] for twin in found)
         progress(f"{theirs.name}: compiling and running Flax in float64")

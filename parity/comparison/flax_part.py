@@ -143,11 +143,9 @@ class FlaxPart:
                 failures.append(error)
                 continue
             return words, number, made, described
-        first = failures[0]
-        text = f"{type(first).__name__}: {(str(first) or 'no message').splitlines()[0]}"
-        raise UserError(
-            f"the Flax network does not run on these inputs ({text}); see flax_call=, flax_inputs="
-        ) from first
+        mode = "train" if training else "eval"
+        with refusals.running(f"in {mode} mode the Flax network", "; see flax_call=, flax_inputs="):
+            raise failures[0]
 
     def _leaves(self, leaves: list[Any]) -> list[Any]:
         """What Flax is given for other numbers in PyTorch's inputs."""

@@ -6,7 +6,7 @@ import itertools
 from xml.etree.ElementTree import Element
 
 from parity.comparison.report import CompareReport, Difference
-from parity.comparison.text import heading, verdict_of
+from parity.comparison.text import heading, listed, verdict_of
 from parity.report import plots, words
 from parity.report.markup import tag
 from parity.report.page import EVERY_DOT, STRIP_WIDTH, code, page, ratio_head, th, wide_table
@@ -30,9 +30,8 @@ def render(report: CompareReport) -> str:
         if found:
             parts.append(tag("section", tag("h2", title), *(_difference(one) for one in found)))
     parts.append(_compared(report))
-    for title, texts in (("Not looked at", report.unseen), ("Notes", report.notes)):
-        if texts:
-            parts.append(tag("section", tag("h2", title), tag("ul", *(tag("li", text) for text in texts))))
+    for title, texts in listed(report):
+        parts.append(tag("section", tag("h2", title), tag("ul", *(tag("li", text) for text in texts))))
     facts = [tag("div", tag("dt", name), tag("dd", value)) for name, value in report.environment.items()]
     parts.append(tag("section", tag("h2", "Environment"), tag("dl", *facts, class_="facts")))
     if report.mapping:

@@ -23,6 +23,7 @@ def render(report: CompareReport) -> str:
         "differences": [_difference(one) for one in report.differences],
         "less_exact": [_difference(one) for one in report.less_exact],
         "allowed": [_difference(one) for one in report.allowed],
+        "not_compared": list(report.undone),
         "not_looked_at": list(report.unseen),
         "notes": list(report.notes),
         "checks": [

@@ -9,7 +9,7 @@ from typing import Any
 
 from parity.comparison.halves import FlaxHalf, TorchHalf
 from parity.comparison.pair import Pair
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 
 def load(text: str) -> Pair:
@@ -45,6 +45,7 @@ def _made(text: str, names: tuple[str, ...], kind: type) -> Any:
     """What the function of a file makes: a thing of this kind, or a `Pair`.
 
     The file's folder is on the path while it is imported and the function runs, as it is for a script.
+    Weights that it draws with PyTorch are the same every time.
     """
     name, _, function = text.partition(":")
     path = Path(name).expanduser()
@@ -56,6 +57,10 @@ def _made(text: str, names: tuple[str, ...], kind: type) -> Any:
     spec = importlib.util.spec_from_file_location(f"_pair_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{name} is no Python file: its name has to end in .py")
+    if kind is not FlaxHalf:
+        import torch  # a half of Flax has to load where there is none
+
+        torch.manual_seed(0)
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))
     sys.modules[spec.name] = module  # dataclasses of the file look for their module there
@@ -69,8 +74,7 @@ def _made(text: str, names: tuple[str, ...], kind: type) -> Any:
     except UserError:
         raise
     except Exception as error:
-        words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-        raise UserError(f"{name} fails{_line(error, path)}: {words}") from error
+        raise UserError(f"{name} fails{_line(error, path)}: {first_line(error)}") from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
         sys.modules.pop(spec.name, None)

@@ -66,6 +66,7 @@ class Recording:
     loss: float | None = None
     dropouts: list[Dropout] = dataclasses.field(default_factory=list)
     opaque: dict[str, str] = dataclasses.field(default_factory=dict)  # path or class → why nothing was seen
+    unused: frozenset[Call] = frozenset()  # calls whose results nothing depends on; known of a description
     arguments: dict[Call, Any] = dataclasses.field(default_factory=dict)  # (args, kwargs) of watched calls
     tape: Any = None  # PyTorch's operations, of a run with watched calls
 

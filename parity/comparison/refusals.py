@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from parity.comparison.mapping.mapping import TensorMap
 from parity.comparison.mapping.twins import Twin
 from parity.comparison.recording import Arrays, Recording
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 SHOWN = 4
 COPIES = 12  # of the captured values, in both frameworks, that are there at once; see docs/compare.md
 COPIES_OF_WEIGHTS = 14
 GIB = 2**30
+
+
+@contextlib.contextmanager
+def running(who: str, hint: str = "") -> Iterator[None]:
+    """Around a stranger's network, which may raise anything.
+
+    Args:
+      who: does not run, in words.
+      hint: what to look at.
+
+    Raises:
+      UserError: for any error, with its first line.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{who} does not run on these inputs ({first_line(error)}){hint}") from error
 
 
 def of_outputs(run: Recording) -> None:

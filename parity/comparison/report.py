@@ -39,6 +39,7 @@ class CompareReport(Report):
       allowed: what the user allowed, by reason.
       unseen: what was not looked at, and why, in words.
       notes: what else a reader has to know: guesses, and what was chosen.
+      undone: what was asked for and could not be compared, and why: no pass without it.
       mapping: the mapping as Python.
     """
 
@@ -47,7 +48,18 @@ class CompareReport(Report):
     allowed: tuple[Difference, ...] = ()
     unseen: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
     mapping: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that was asked for was compared and is the same."""
+        return super().passed and not self.undone
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether all that was compared is the same, but not all that was asked for was compared."""
+        return super().passed and bool(self.undone)
 
     @property
     def places(self) -> Iterator[Place]:

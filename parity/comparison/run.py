@@ -28,6 +28,7 @@ from parity.comparison.structure import Structure
 from parity.comparison.torch_mode import Settings, TorchMode
 from parity.comparison.weights import Weights
 from parity.result import Check
+from recipe.system.errors import UserError
 
 Progress = Callable[[str], None]
 
@@ -89,6 +90,7 @@ class Comparison:
         self._half, self._memory = half, memory
         self.notes: list[str] = list(flax.network.notes)
         self.unseen: list[str] = []
+        self.undone: list[str] = []
 
     def run(self) -> Iterator[Check]:
         """All checks."""
@@ -98,13 +100,22 @@ class Comparison:
             return
         self.weights = self.torch.weights(self.flax.network.mapped.used)
         self._note_redrawn()
+        grads: Arrays | None = None
+        refused: list[UserError] = []
         for mode in modes:
-            theirs = self.torch.mode(self.weights, mode == "train")
-            refusals.of_memory(theirs.run, self.weights.rough, self._memory)
-            ours = self.flax.mode(self.weights, theirs)
-            yield from ModeComparison(self, theirs, ours).run()
+            try:
+                theirs = self.torch.mode(self.weights, mode == "train")
+                refusals.of_memory(theirs.run, self.weights.rough, self._memory)
+                ours = self.flax.mode(self.weights, theirs)
+                yield from ModeComparison(self, theirs, ours).run()
+                grads = theirs.run.grads
+            except UserError as error:  # the other mode may go on all the same
+                refused.append(error)
+                self.undone.append(f"{mode} mode: {error}")
+        if grads is None:
+            raise refused[0]
         if 5 in self.levels and self._half.optimizer:
-            yield self._updates(theirs.run.grads)
+            yield self._updates(grads)
 
     def _note_redrawn(self) -> None:
         """Tensors that go nowhere, but were constant and drawn anew: a description can't know of them."""
@@ -167,6 +178,7 @@ class Comparison:
             grouping.allowed(checks),
             tuple(dict.fromkeys(self.unseen)),
             tuple(dict.fromkeys(self.notes)),
+            tuple(self.undone),
             maps.as_python(self.flax.network.mapped),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from parity.comparison.findings import FLOAT32_SIZED, LESS_EXACT
 from parity.comparison.report import CompareReport, Difference
@@ -40,11 +41,10 @@ def render(report: CompareReport, colour: bool = False) -> str:
             f"  {check.level} {check.name:<{width}}  {check.precision:<5} {len(check.findings):>5}  "
             f"{words.margin(worst):>10}  {where:<40}  {verdict}"
         )
-    for title, texts in (("Not looked at", report.unseen), ("Notes", report.notes)):
-        if texts:
-            lines += ["", paint(title, BOLD)]
-            for text in texts:
-                lines += _wrap(f"- {text}", 2)
+    for title, texts in listed(report):
+        lines += ["", paint(title, RED if texts is report.undone else BOLD)]
+        for text in texts:
+            lines += _wrap(f"- {text}", 2)
     lines += ["", paint(verdict_of(report), GREEN if report.passed else RED)]
     return "\n".join(lines)
 
@@ -54,16 +54,23 @@ def verdict_of(report: CompareReport) -> str:
     compared = sum(len(check.findings) for check in report.checks)
     if not report.checks:
         return "NOT the same: nothing was compared"
-    if report.passed:
+    if report.passed or report.incomplete:
         less = report.count(LESS_EXACT)
-        but = f"; {words.plural(less, 'comparison')} less exact" if less else ""
+        but = f", but {less} less exact" if less else ""
         allowed = sum(len(one.places) for one in report.allowed)
         but += f"; {words.plural(allowed, 'place')} different and allowed" if allowed else ""
         count = words.plural(compared, "comparison")
-        return f"The same: {count}, all within budget{but}. {report.seconds:.0f} s"
+        start = "NOT all compared, the same in the rest" if report.incomplete else "The same"
+        return f"{start}: {count}, all within budget{but}. {report.seconds:.0f} s"
     causes, first = len(report.differences), report.differences[0] if report.differences else None
     at = f", first at {words.shorten(words.printable(first.first.where), 60)}" if first else ""
     return f"NOT the same: {words.plural(causes, 'difference')}{at}. {report.seconds:.0f} s"
+
+
+def listed(report: CompareReport) -> list[tuple[str, Sequence[str]]]:
+    """What is no comparison, under titles."""
+    found = (("NOT compared", report.undone), ("Not looked at", report.unseen), ("Notes", report.notes))
+    return [(title, texts) for title, texts in found if texts]
 
 
 def heading(difference: Difference) -> str:

@@ -20,7 +20,7 @@ from parity.verify.cases import real_data
 from parity.verify.environment import environment, subject
 from parity.verify.levels.registry import CHEAP_FIRST, LEVELS
 from parity.verify.project import PACKAGES, ROOT
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 
 def run(case: Case, levels: Iterable[int], *, stop: bool = False) -> Report:
@@ -99,7 +99,6 @@ def crashed(level: int, error: Exception) -> Check:
     files = {str(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
     where = f"{files[frames[-1].filename].relative_to(ROOT)}:{frames[-1].lineno}"
-    words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
     finding = Finding(where, math.inf, 0.0)
     name = f"{LEVELS[level].title} does not run"
-    return Check(level, name, "exact", "crash", (finding,), Cause("structure", words))
+    return Check(level, name, "exact", "crash", (finding,), Cause("structure", first_line(error)))

@@ -14,6 +14,11 @@ class DatasetUnavailable(UserError):
     """The dataset was not found, and was not or could not be downloaded (a damaged one is a `UserError`)."""
 
 
+def first_line(error: BaseException) -> str:
+    """An error of a stranger's code in one line: its class and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The hint that ends an "unknown name" message: the nearest valid name, or all of them."""
     names = sorted(valid)

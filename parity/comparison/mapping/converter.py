@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.comparison.mapping.sources import Gather, Source, Sources
 from parity.comparison.recording import Arrays
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 BASE = 128  # digits that bfloat16 and float16 hold exactly, so that a converter may cast
 WORDS = "as the converter says"
@@ -48,8 +48,9 @@ class Converter:
             self._takes = kind
             return self._named(found)
         first = failures[0]
-        words = f"{type(first).__name__}: {(str(first) or 'no message').splitlines()[0]}"
-        raise UserError(f"the converter fails on the PyTorch model's state dict: {words}") from first
+        raise UserError(
+            f"the converter fails on the PyTorch model's state dict: {first_line(first)}"
+        ) from first
 
 
 def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mapping[str, Any]) -> Sources:

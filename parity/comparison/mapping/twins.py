@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from parity.comparison.mapping.sources import Sources
 from parity.comparison.recording import Call
+from parity.report.words import plural
 
 Owned = Mapping[str, frozenset[str]]  # module path → names of the tensors in it
 
@@ -20,13 +21,19 @@ class Twin(NamedTuple):
 
 
 def find(
-    sources: Sources, owned_t: Owned, owned_f: Owned, order_t: Sequence[Call], order_f: Sequence[Call]
+    sources: Sources,
+    owned_t: Owned,
+    owned_f: Owned,
+    order_t: Sequence[Call],
+    order_f: Sequence[Call],
+    unused: frozenset[Call] = frozenset(),
 ) -> tuple[list[Twin], list[str]]:
     """All twins in PyTorch's order of execution, and what is odd about them in words.
 
+    Calls in `unused`, of Flax, whose results go nowhere, are left out where PyTorch has fewer.
+
     Of modules that own the same tensors because one only wraps the other, a layer is the innermost, a block
-    the
-    outermost: what a wrapper adds belongs to the block.
+    the outermost: what a wrapper adds belongs to the block.
     """
     flax_of: dict[str, set[str]] = {}
     for path, source in sources.items():
@@ -51,6 +58,11 @@ def find(
             [call for call in order if call[0] in (_innermost if inner else _outermost)(groups[key])]
             for order, groups in ((order_t, groups_t), (order_f, groups_f))
         )
+        needed = [call for call in calls_f if call not in unused]
+        if len(calls_t) <= len(needed) < len(calls_f):
+            calls = plural(len(calls_f) - len(needed), "call")
+            odd.append(f"{calls} of {calls_f[0][0]} in Flax: nothing depends on the result")
+            calls_f = needed
         found += [Twin(a, b, inner) for a, b in zip(calls_t, calls_f, strict=False)]
         if len(calls_t) != len(calls_f):
             times = (

@@ -18,7 +18,8 @@ import numpy as np
 from parity.comparison.float64.evaluate import in_float64
 from parity.comparison.inputs import Arguments
 from parity.comparison.recording import Arrays, Passing, Pins, Recording, Slot
-from parity.comparison.sides.flax_taps import Taps, is_float_array
+from parity.comparison.refusals import running
+from parity.comparison.sides.flax_taps import Taps, is_float_array, unused_calls
 from recipe.system.errors import UserError
 
 DTYPES: dict[str, Any] = {
@@ -97,20 +98,24 @@ class FlaxSide(abc.ABC):
 
         def program(tensors: Any, leaves: Any) -> Any:
             taps = Taps(None, {})
-            returned, _ = self.forward(tensors, inputs.replaced(leaves), "f32", training, taps)
+            returned, state = self.forward(tensors, inputs.replaced(leaves), "f32", training, taps)
             named = {n: x for n, x in _named_leaves(self._outputs(returned)) if is_float_array(x)}
             found.update(vars(taps), outputs=named)
-            return list(named.values())
+            arrays = [x for x in jax.tree.leaves((returned, state)) if isinstance(x, jax.Array)]
+            return arrays, list(taps.values.values())
 
         with jax.enable_x64(False):
             tensors = {n: jax.ShapeDtypeStruct(a.shape, np.float32) for n, a in self.tensors().items()}
             fixed, dynamic = _split(inputs, np.dtype(np.float32))
-            jax.eval_shape(lambda t, d: program(t, _merged(fixed, d)), tensors, dynamic)
+            traced, (arrays, _) = jax.make_jaxpr(
+                lambda t, d: program(t, _merged(fixed, d)), return_shape=True
+            )(tensors, dynamic)
+        unused = unused_calls(traced.jaxpr, len(arrays), list(found["values"]))
         shapes = {slot: np.broadcast_to(np.float64(0), x.shape) for slot, x in found["values"].items()}
         outputs = {name: np.broadcast_to(np.float64(0), x.shape) for name, x in found["outputs"].items()}
         return Recording(
             {slot: Passing(array) for slot, array in shapes.items()}, found["order"], found["kinds"], outputs,
-            {}, {}, [], None, found["dropouts"], found["opaque"],
+            {}, {}, [], None, found["dropouts"], found["opaque"], unused=unused,
         )  # fmt: skip
 
     def run(
@@ -161,9 +166,11 @@ class FlaxSide(abc.ABC):
                     inputs, fixed, precision, training, keep, cotangents is None
                 )
             program, info = self._programs[key]
-            found, grads = program(
-                learned, probes, floats, rest, others, pinned, weights, jnp.zeros((), dtype)
-            )
+            mode = "train" if training else "eval"
+            with running(f"in {mode} mode, {precision}, the Flax network"):
+                found, grads = program(
+                    learned, probes, floats, rest, others, pinned, weights, jnp.zeros((), dtype)
+                )
         return _recording(found, grads, info, len(inputs.leaves))
 
     def _program(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -103,6 +103,26 @@ class Taps:
         pinned = _pin(x, value.astype(x.dtype), grad.astype(x.dtype), probe.astype(x.dtype), on)
         self.pinned.append(pinned)
         return pinned
+
+
+def unused_calls(jaxpr: Any, results: int, slots: Sequence[Slot]) -> frozenset[Call]:
+    """Calls on whose results nothing depends that the network returns or keeps.
+
+    Args:
+      jaxpr: of the network; it gives so many results, and then the values at the slots.
+      results: their number.
+      slots: in the order of the values.
+    """
+    needed = {id(var) for var in jaxpr.outvars[:results]}
+    for step in reversed(jaxpr.eqns):
+        if step.effects or any(id(var) in needed for var in step.outvars):
+            needed |= {id(var) for var in step.invars}
+    given = [
+        (slot.call, id(var) in needed)
+        for slot, var in zip(slots, jaxpr.outvars[results:], strict=True)
+        if slot.side == "out"
+    ]
+    return frozenset(call for call, _ in given) - {call for call, need in given if need}
 
 
 def is_float_array(x: Any) -> bool:

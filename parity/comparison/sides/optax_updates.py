@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from parity.comparison.recording import Arrays
 from parity.comparison.updates import FACTORS
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 
 def after(transformation: Any, tensors: Arrays, grads: Arrays) -> Arrays:
@@ -38,6 +38,5 @@ def after(transformation: Any, tensors: Arrays, grads: Arrays) -> Arrays:
                 updates, state = transformation.update(scaled, state, params)
                 params = optax.apply_updates(params, updates)
         except Exception as error:  # a stranger's transformation may raise anything
-            words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-            raise UserError(f"the optax transformation fails ({words})") from error
+            raise UserError(f"the optax transformation fails ({first_line(error)})") from error
         return {".".join(p): np.asarray(a, np.float64) for p, a in flatten_dict(params).items()}

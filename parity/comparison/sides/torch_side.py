@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from parity.comparison.inputs import Arguments, is_float
 from parity.comparison.recording import Arrays, Call, Pins, Recording
+from parity.comparison.refusals import running
 from parity.comparison.sides.torch_modes import Widened, WithoutDropout
 from parity.comparison.sides.torch_tape import Tape
 from parity.comparison.sides.torch_taps import Taps, is_float_tensor, to_numpy
@@ -139,15 +140,10 @@ class TorchSide:
             stack.enter_context(without_dropout)
             if precision == "f64":
                 stack.enter_context(Widened())
-            try:
-                returned = self._call(model, *given.args, train=training, **given.kwargs)
-            except RuntimeError as error:  # a network that computes in float32 somewhere, for example
-                if precision != "bf16":
-                    raise
-                words = (str(error) or "RuntimeError").splitlines()[0]
-                raise UserError(
-                    f"the PyTorch network does not run in bfloat16 ({words}): leave it out of precisions"
-                ) from error
+            mode, low = "train" if training else "eval", precision == "bf16"
+            who = f"in {mode} mode{', in bfloat16,' if low else ''} the PyTorch network"
+            stack.enter_context(running(who, "; leave bf16 out of precisions" if low else ""))
+            returned = self._call(model, *given.args, train=training, **given.kwargs)
             outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if is_float_tensor(x)}
             if tape is not None:
                 for name, x in outputs.items():

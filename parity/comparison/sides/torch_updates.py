@@ -10,7 +10,7 @@ import torch
 from parity.comparison.recording import Arrays
 from parity.comparison.sides.torch_side import DTYPES
 from parity.comparison.updates import FACTORS
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 
 def after(make: Callable[[Any], Any], tensors: Arrays, grads: Arrays, precision: str) -> Arrays:
@@ -34,6 +34,5 @@ def after(make: Callable[[Any], Any], tensors: Arrays, grads: Arrays, precision:
                 parameter.grad = torch.tensor(factor * grads[name]).to(dtype)
             optimizer.step()
     except Exception as error:  # a stranger's optimizer may raise anything
-        words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-        raise UserError(f"PyTorch's optimizer fails ({words})") from error
+        raise UserError(f"PyTorch's optimizer fails ({first_line(error)})") from error
     return {n: p.detach().double().numpy() for n, p in parameters.items()}
