@@ -126,11 +126,11 @@ class TorchSide:
         given = inputs.replaced(
             [x.clone() if is_float_tensor(x) else x for x in leaves]
         )  # may be changed in place
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         tape = Tape({id(t): n for n, t in _tensors(model)}) if watch is not None else None
         taps = Taps(model, pins or {}, keep, dtype, watch or frozenset(), tape)
         without_dropout = WithoutDropout(taps.where)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_as_it_was(model))
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(self._seed if seed is None else seed)
             stack.enter_context(_default_dtype(dtype if precision != "bf16" else torch.float32))
@@ -151,16 +151,11 @@ class TorchSide:
             loss = None
             if cotangents is not None:
                 loss = self._backward(returned, list(outputs.values()), cotangents)
-        grads = {
-            name: np.zeros(p.shape) if p.grad is None else to_numpy(p.grad)
-            for name, p in model.named_parameters()
-        }
-        state = {n: to_numpy(b) for n, b in model.named_buffers() if b.dtype.is_floating_point}
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(before[name])
-        for p in model.parameters():
-            p.grad = None
+            grads = {
+                name: np.zeros(p.shape) if p.grad is None else to_numpy(p.grad)
+                for name, p in model.named_parameters()
+            }
+            state = {n: to_numpy(b) for n, b in model.named_buffers() if b.dtype.is_floating_point}
         return Recording(
             taps.slots, taps.order, taps.kinds, {n: to_numpy(o) for n, o in outputs.items()}, state, grads,
             [to_numpy(x.grad) if is_float_tensor(x) and x.grad is not None else None for x in leaves],
@@ -248,6 +243,24 @@ def _children(tree: Any) -> list[tuple[Any, Any]] | None:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
     return None
+
+
+@contextlib.contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Puts buffers back that a run changes, in place or by putting other tensors in their places, and drops
+    gradients, also after an error."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, values in kept:
+                setattr(module, name, buffer.copy_(values))
+        model.zero_grad(set_to_none=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,66 @@
+"""What other people's modules do, and what has to come out right all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import linen
+from torch import nn
+
+import parity
+from parity.comparison.report import CompareReport
+from parity.comparison.text import render
+
+F64: dict[str, Any] = {"precisions": ("f64",)}
+X = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+
+
+def compare(
+    torch_model: nn.Module, module: linen.Module, x: np.ndarray = X, **settings: Any
+) -> CompareReport:
+    """A PyTorch network beside a linen module, in float64."""
+    variables = module.init(jax.random.key(0), x)
+    torch.manual_seed(0)
+    return parity.compare(torch_model, (module, variables), [x], **{**F64, **settings})
+
+
+class PutAnew(nn.Module):
+    """A norm whose running mean is another tensor after every step in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(8, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, 8) → (batch, 4)."""
+        y = self.dense(x)
+        if not self.training:
+            return y - self.mean
+        mean = y.mean(0)
+        self.mean = 0.9 * self.mean + 0.1 * mean.detach()
+        return y - mean
+
+
+class FlaxPutAnew(linen.Module):
+    """The same in linen."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """(batch, 8) → (batch, 4)."""
+        mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(4))
+        y = linen.Dense(4, name="dense")(x)
+        if not train:
+            return y - mean.value
+        mean.value = 0.9 * mean.value + 0.1 * y.mean(0)
+        return y - y.mean(0)
+
+
+def test_buffers_that_are_replaced_by_other_tensors():
+    report = compare(PutAnew(), FlaxPutAnew())
+    assert report.passed, render(report)
+    assert any(place.what == "statistic" for place in report.places)
