@@ -66,6 +66,11 @@ class Place(Finding):
         return self.what, self.torch, self.flax, self.number
 
     @property
+    def float32_budget(self) -> float:
+        """What would be allowed in float32, at a place in float64."""
+        return self.allowed * UNIT["f32"] / UNIT["f64"]
+
+    @property
     def verdict(self) -> str:
         """One of the four."""
         if self.ratio <= 1:
@@ -74,8 +79,7 @@ class Place(Finding):
         formula = formula and (self.precision != "bf16" or self.what == GRADIENT)
         if self.precision != "f64":
             return LESS_EXACT if formula and self.cleared else DIFFERENT
-        in_float32 = self.allowed * UNIT["f32"] / UNIT["f64"]
-        if not math.isfinite(self.error) or self.error > in_float32:
+        if not math.isfinite(self.error) or self.error > self.float32_budget:
             return DIFFERENT
         return LESS_EXACT if formula else FLOAT32_SIZED
 

@@ -72,7 +72,7 @@ class Judge:
                 own=own[("value", one.torch)],
                 bound=bound(one.torch) if bound and out else None, **common,
             )  # fmt: skip
-            if a.grad is not None and b.grad is not None and one.layout.pins:
+            if a.grad is not None and b.grad is not None and one.backwards:
                 yield one, place(
                     (BETWEEN if out else LAYER) + BACKWARDS, *paths, theirs=one.layout.grad(a.grad),
                     ours=b.grad, own=own[("grad", one.torch)], **common,

@@ -20,6 +20,7 @@ class Link(NamedTuple):
     flax: Slot
     layout: Layout
     inner: bool  # of a layer, not of a block
+    backwards: bool = True  # whether the gradients that arrive there are the same
 
 
 class Outputs(NamedTuple):
@@ -52,6 +53,7 @@ def link(
     of_f: Recording,
     sources: Sources,
     tensors: Arrays,
+    reached: frozenset[Slot] = frozenset(),
 ) -> list[Link]:
     """One partner for every slot of Flax that has candidates: by value among several, else in order.
 
@@ -61,6 +63,7 @@ def link(
       of_f: Flax's, free and with the same weights and inputs.
       sources: of Flax's tensors; a linear layer's weight tells in which order its features come.
       tensors: PyTorch's.
+      reached: slots of Flax at which gradients may arrive.
     """
     by_group: dict[tuple[Call, Call, str], list[tuple[Slot, Slot, bool]]] = {}
     for a, b, inner in pairs:
@@ -86,7 +89,28 @@ def link(
                 taken |= {option.torch, option.flax}
                 found.append(option)
     starts = {call: i for i, call in enumerate(of_t.order)}
+    found = _with_one_entrance(found, of_t, reached)
     return sorted(found, key=lambda one: (starts[one.torch.call], one.torch.side, one.torch.number))
+
+
+def _with_one_entrance(links: Sequence[Link], of_t: Recording, reached: Iterable[Slot]) -> list[Link]:
+    """The links, without gradients at the arguments of calls that have another entrance in one network.
+
+    Of `attention(c * x, x)` beside `attention(x)` only the sum of what comes back at both is the same.
+    """
+    linked_t, linked_f = {one.torch for one in links}, {one.flax for one in links}
+    reached_t = (slot for slot, passing in of_t.slots.items() if passing.grad is not None)
+    more_t, more_f = (
+        {slot.call for slot in slots if slot.side == "in" and slot not in linked}
+        for slots, linked in ((reached_t, linked_t), (reached, linked_f))
+    )
+    return [
+        one._replace(
+            backwards=one.layout.pins
+            and not (one.torch.side == "in" and (one.torch.call in more_t or one.flax.call in more_f))
+        )
+        for one in links
+    ]
 
 
 def without_link(twins: Iterable[Twin], links: Iterable[Link], of_t: Recording, of_f: Recording) -> list[str]:
@@ -110,7 +134,9 @@ def without_link(twins: Iterable[Twin], links: Iterable[Link], of_t: Recording, 
 def torch_pins(links: Iterable[Link], run: Recording) -> Pins:
     """What PyTorch's run says passes there."""
     return {
-        one.torch: Pin(run.slots[one.torch].value, run.slots[one.torch].grad)
+        one.torch: Pin(
+            run.slots[one.torch].value, run.slots[one.torch].grad if one.backwards else None, one.backwards
+        )
         for one in links
         if one.layout.pins
     }
@@ -122,6 +148,7 @@ def flax_pins(links: Iterable[Link], pins: Pins) -> Pins:
         one.flax: Pin(
             one.layout.value(pins[one.torch].value),
             None if (grad := pins[one.torch].grad) is None else one.layout.grad(grad),
+            one.backwards,
         )
         for one in links
         if one.torch in pins

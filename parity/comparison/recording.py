@@ -66,7 +66,8 @@ class Recording:
     loss: float | None = None
     dropouts: list[Dropout] = dataclasses.field(default_factory=list)
     opaque: dict[str, str] = dataclasses.field(default_factory=dict)  # path or class → why nothing was seen
-    unused: frozenset[Call] = frozenset()  # calls whose results nothing depends on; known of a description
+    unused: frozenset[Call] = frozenset()  # calls whose results nothing depends on
+    reached: frozenset[Slot] = frozenset()  # that a gradient may reach; like `unused` known of a description
     arguments: dict[Call, Any] = dataclasses.field(default_factory=dict)  # (args, kwargs) of watched calls
     tape: Any = None  # PyTorch's operations, of a run with watched calls
 
@@ -75,7 +76,8 @@ class Pin(NamedTuple):
     """What replaces a slot's value, and the gradient that arrives there."""
 
     value: np.ndarray
-    grad: np.ndarray | None
+    grad: np.ndarray | None  # None where none arrives
+    backwards: bool = True  # whether the gradient is replaced, too
 
 
 Pins = dict[Slot, Pin]

@@ -10,7 +10,7 @@ import numpy as np
 from parity.budgets import near_ties
 from parity.budgets.reference import UNIT, distance, rounding
 from parity.comparison.inputs import Arguments, is_float
-from parity.comparison.recording import Arrays, Call, Errors, Key, Pin, Pins, Recording
+from parity.comparison.recording import Arrays, Call, Errors, Key, Pins, Recording
 from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.weights import Weights, rounded, rounded_pins
 
@@ -102,7 +102,7 @@ class Reference:
             tensors = {n: noisy(a) if n in self._weights.noisy else a for n, a in self._weights.rough.items()}
             inputs = self._inputs.map(lambda leaf: noisy(leaf) if is_float(leaf) else leaf)
             pinned = pins and {
-                slot: Pin(noisy(pin.value), None if pin.grad is None else noisy(pin.grad))
+                slot: pin._replace(value=noisy(pin.value), grad=None if pin.grad is None else noisy(pin.grad))
                 for slot, pin in pins.items()
             }
             yield (tensors, inputs), pinned

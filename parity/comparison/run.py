@@ -161,7 +161,8 @@ class Comparison:
                 "name: --map prints it"
             )
         self.unseen += [
-            f"{name}: PyTorch makes it itself and no tensor of Flax is the same" for name in mapped.constants
+            f"{name}: a buffer of PyTorch, and no tensor of Flax is the same: taken for a constant"
+            for name in mapped.constants
         ]
         return Check(1, "every tensor has its counterpart", "exact", "differences", self.allow(found))
 

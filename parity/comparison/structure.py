@@ -19,6 +19,7 @@ class Structure:
       shapes: of all float tensors by their (first) names.
       parameters: names of the parameters.
       persistent: names of what a state dict holds.
+      uniform: names of tensors whose elements are all one number.
       tied: a tied tensor's further name → its first.
       owned: module path → names of all float tensors in it.
       whole: the state dict's names in order; with their arrays where those are no floats, else None.
@@ -29,6 +30,7 @@ class Structure:
     shapes: dict[str, tuple[int, ...]]
     parameters: tuple[str, ...]
     persistent: frozenset[str]
+    uniform: frozenset[str]
     tied: dict[str, str]
     owned: dict[str, frozenset[str]]
     whole: dict[str, np.ndarray | None]

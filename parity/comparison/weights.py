@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from parity.comparison.recording import Arrays, Pin, Pins
+from parity.comparison.recording import Arrays, Pins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,8 @@ def rounded_pins(pins: Pins, precision: str) -> Pins:
     """Pins that a precision holds, so that both sides get the same."""
     if precision == "f64":
         return pins
-    return {
-        slot: Pin(rounded(pin.value, precision), None if pin.grad is None else rounded(pin.grad, precision))
-        for slot, pin in pins.items()
-    }
+    found: Pins = {}
+    for slot, pin in pins.items():
+        grad = None if pin.grad is None else rounded(pin.grad, precision)
+        found[slot] = pin._replace(value=rounded(pin.value, precision), grad=grad)
+    return found

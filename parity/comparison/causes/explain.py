@@ -30,8 +30,13 @@ from parity.comparison.mapping.sources import Sources
 from parity.comparison.recording import Arrays, Call, Recording, Slot
 from parity.comparison.sides.torch_side import TorchSide
 
+UNSTABLE_FROM = 0.1  # of the largest element; an ordinary place allows about 1e-6 of it in float32
 ONE_PASS = "rounds like a variance in one pass, E[x²] − E[x]², which loses digits where the mean is large"
 TRIES = 3  # searches in vain for a cause of pieces of the same operations, as in every block of a network
+UNSTABLE = (
+    "PyTorch's own float32 and float64 differ as much here; so do rows whose keys are all masked by a finite "
+    "number: float32 loses their scores behind it, float64 doesn't"
+)
 MOST = 200  # places that are explained, and as many gradients; the report says how many differ
 
 
@@ -134,6 +139,8 @@ class Explainer:
             if found:
                 return found, False
             self._in_vain[operations, alone] += 1
+        if precision == "f64" and place.error < place.float32_budget > UNSTABLE_FROM * place.size:
+            return Cause("precision", UNSTABLE), True
         return self._by_size(back, value, precision, place.verdict)
 
     def _by_size(
@@ -216,7 +223,7 @@ class Explainer:
         found.update(self._arriving)
         for one in self._links:
             grad = theirs.slots[one.torch].grad
-            if one.layout.pins and grad is not None:
+            if one.backwards and grad is not None:
                 found[one.torch] = grad
         return found
 

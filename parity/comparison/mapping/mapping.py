@@ -11,7 +11,7 @@ import numpy as np
 from parity.comparison.mapping.converter import Converter, fingerprint
 from parity.comparison.mapping.propose import propose
 from parity.comparison.mapping.sources import Sources
-from parity.comparison.mapping.units import units
+from parity.comparison.mapping.units import role, units
 from parity.comparison.recording import Arrays, Recording
 from parity.comparison.structure import Structure
 from recipe.system.errors import UserError, nearest
@@ -29,7 +29,7 @@ class TensorMap:
     without_destination: tuple[str, ...]  # parameters and statistics of PyTorch
     left_out: tuple[str, ...]  # tensors of Flax to which the user's converter gives nothing
     copies: dict[str, tuple[str, ...]]  # a tensor of PyTorch → several of Flax that are each all of it
-    constants: tuple[str, ...]  # tensors of PyTorch that no checkpoint holds and that go nowhere
+    constants: tuple[str, ...]  # buffers of PyTorch that go nowhere, which Flax may compute
 
     @property
     def used(self) -> frozenset[str]:
@@ -78,7 +78,7 @@ def find(structure: Structure, side_f: Any, described: Recording, weights: Weigh
         )
     used = {name for source in sources.values() for name in source.names}
     unused = [name for name in shapes_t if name not in used]
-    counts = {*structure.parameters, *structure.persistent}
+    counts = {*structure.parameters, *(n for n in structure.persistent if not _is_table(n, structure))}
     return TensorMap(
         sources,
         frozenset(guessed),
@@ -103,6 +103,12 @@ def as_python(mapped: TensorMap) -> str:
     lines += [f"# of Flax, without a source: {path}" for path in mapped.without_source]
     lines += [f"# of PyTorch, without a destination: {name}" for name in mapped.without_destination]
     return "\n".join(lines)
+
+
+def _is_table(name: str, structure: Structure) -> bool:
+    """Whether a buffer is a table that Flax may compute, such as of positions: no statistic, and not uniform,
+    since what is all 0 or 1 would not be missed in the values."""
+    return name not in structure.uniform and role(name.rpartition(".")[2]) not in "mv"
 
 
 def _given(

@@ -33,4 +33,4 @@ def _words(path: str, digits: bool) -> tuple[str, ...]:
     for a, b in SYNONYMS:
         joined = re.sub(rf"\b{a.replace('_', ' ')}\b", b, joined)
     words = joined.split()
-    return tuple(words) if digits else tuple(re.sub(r"\d+", "", word) for word in words)
+    return tuple(words) if digits else tuple(w for word in words if (w := re.sub(r"\d+", "", word)))

@@ -19,7 +19,8 @@ from parity.comparison.float64.evaluate import in_float64
 from parity.comparison.inputs import Arguments
 from parity.comparison.recording import Arrays, Passing, Pins, Recording, Slot
 from parity.comparison.refusals import running
-from parity.comparison.sides.flax_taps import Taps, is_float_array, unused_calls
+from parity.comparison.sides.flax_taps import Taps, is_float_array
+from parity.comparison.sides.flow import reached_slots, unused_calls
 from recipe.system.errors import UserError
 
 DTYPES: dict[str, Any] = {
@@ -110,12 +111,13 @@ class FlaxSide(abc.ABC):
             traced, (arrays, _) = jax.make_jaxpr(
                 lambda t, d: program(t, _merged(fixed, d)), return_shape=True
             )(tensors, dynamic)
-        unused = unused_calls(traced.jaxpr, len(arrays), list(found["values"]))
+        flow = traced.jaxpr, len(arrays), list(found["values"])
         shapes = {slot: np.broadcast_to(np.float64(0), x.shape) for slot, x in found["values"].items()}
         outputs = {name: np.broadcast_to(np.float64(0), x.shape) for name, x in found["outputs"].items()}
         return Recording(
             {slot: Passing(array) for slot, array in shapes.items()}, found["order"], found["kinds"], outputs,
-            {}, {}, [], None, found["dropouts"], found["opaque"], unused=unused,
+            {}, {}, [], None, found["dropouts"], found["opaque"],
+            unused=unused_calls(*flow), reached=reached_slots(*flow),
         )  # fmt: skip
 
     def run(
@@ -152,11 +154,12 @@ class FlaxSide(abc.ABC):
                 slot: (
                     _cast(pin.value, dtype),
                     _cast(np.zeros_like(pin.value) if pin.grad is None else pin.grad, dtype),
-                    jnp.asarray(not off or slot not in off),
+                    jnp.asarray(on := not off or slot not in off),
+                    jnp.asarray(on and pin.backwards),
                 )
                 for slot, pin in (pins or {}).items()
             }
-            probes = {slot: jnp.zeros_like(value) for slot, (value, _, _) in pinned.items()}
+            probes = {slot: jnp.zeros_like(value) for slot, (value, *_) in pinned.items()}
             weights = [_cast(c, dtype) for c in cotangents or ()]
             floats = {i: x for i, x in dynamic.items() if is_float_array(x)}
             others = {i: x for i, x in dynamic.items() if i not in floats}
@@ -183,7 +186,7 @@ class FlaxSide(abc.ABC):
             learned: Any, probes: Any, floats: Any, rest: Any, others: Any, pinned: Any, weights: Any,
             zero: Any,
         ) -> Any:  # fmt: skip
-            pins = {slot: (value, grad, probes[slot], on) for slot, (value, grad, on) in pinned.items()}
+            pins = {slot: (value, grad, probes[slot], *on) for slot, (value, grad, *on) in pinned.items()}
             taps = Taps(keep, pins)
             leaves = _merged(fixed, {**floats, **others})
             returned, state = self.forward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,18 +16,20 @@ Caller = Callable[..., Any]
 
 
 @jax.custom_vjp
-def _pin(x: Any, value: Any, grad: Any, probe: Any, on: Any) -> Any:
-    """`value` instead of `x` where `on`; the gradient that arrives is `probe`'s, and `grad` goes on."""
+def _pin(x: Any, value: Any, grad: Any, probe: Any, on: Any, backwards: Any) -> Any:
+    """`value` instead of `x` where `on`; the gradient that arrives is `probe`'s, and `grad` goes on where
+    `backwards`."""
     return jnp.where(on, value, x)
 
 
-def _pin_forward(x: Any, value: Any, grad: Any, probe: Any, on: Any) -> Any:
-    return jnp.where(on, value, x), (grad, on)
+def _pin_forward(x: Any, value: Any, grad: Any, probe: Any, on: Any, backwards: Any) -> Any:
+    return jnp.where(on, value, x), (grad, backwards)
 
 
 def _pin_backward(kept: Any, arriving: Any) -> Any:
     grad, on = kept
-    return jnp.where(on, grad, arriving), jnp.zeros_like(arriving), jnp.zeros_like(arriving), arriving, None
+    zeros = jnp.zeros_like(arriving)
+    return jnp.where(on, grad, arriving), zeros, zeros, arriving, None, None
 
 
 _pin.defvjp(_pin_forward, _pin_backward)
@@ -38,10 +40,10 @@ class Taps:
 
     Args:
       keep: paths of the modules to record, None for all.
-      pins: slot → (value, gradient, probe, whether it is on); slots without one are recorded only.
+      pins: slot → (value, gradient, probe, whether each is replaced); slots without one are recorded only.
     """
 
-    def __init__(self, keep: frozenset[str] | None, pins: Mapping[Slot, tuple[Any, Any, Any, Any]]):
+    def __init__(self, keep: frozenset[str] | None, pins: Mapping[Slot, tuple[Any, Any, Any, Any, Any]]):
         self._keep, self._pins = keep, pins
         self.values: dict[Slot, Any] = {}
         self.pinned: list[Any] = []
@@ -99,30 +101,10 @@ class Taps:
         x = self.values[slot] = jnp.asarray(x)
         if slot not in self._pins:
             return x
-        value, grad, probe, on = self._pins[slot]
-        pinned = _pin(x, value.astype(x.dtype), grad.astype(x.dtype), probe.astype(x.dtype), on)
+        value, grad, probe, on, backwards = self._pins[slot]
+        pinned = _pin(x, value.astype(x.dtype), grad.astype(x.dtype), probe.astype(x.dtype), on, backwards)
         self.pinned.append(pinned)
         return pinned
-
-
-def unused_calls(jaxpr: Any, results: int, slots: Sequence[Slot]) -> frozenset[Call]:
-    """Calls on whose results nothing depends that the network returns or keeps.
-
-    Args:
-      jaxpr: of the network; it gives so many results, and then the values at the slots.
-      results: their number.
-      slots: in the order of the values.
-    """
-    needed = {id(var) for var in jaxpr.outvars[:results]}
-    for step in reversed(jaxpr.eqns):
-        if step.effects or any(id(var) in needed for var in step.outvars):
-            needed |= {id(var) for var in step.invars}
-    given = [
-        (slot.call, id(var) in needed)
-        for slot, var in zip(slots, jaxpr.outvars[results:], strict=True)
-        if slot.side == "out"
-    ]
-    return frozenset(call for call, _ in given) - {call for call, need in given if need}
 
 
 def is_float_array(x: Any) -> bool:

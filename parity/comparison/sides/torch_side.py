@@ -81,6 +81,7 @@ class TorchSide:
             {n: tuple(t.shape) for n, t in _tensors(model) if t.dtype.is_floating_point},
             tuple(n for n, _ in model.named_parameters()),
             frozenset(n for n, _ in whole if n not in self._tied),
+            frozenset(n for n, a in self.tensors().items() if not a.size or np.ptp(a) == 0),
             self._tied,
             owned,
             {n: None if t.dtype.is_floating_point else to_numpy(t) for n, t in whole},

@@ -85,7 +85,7 @@ class Taps:
         pin = self._pins.get(slot)
         if pin is None and not x.requires_grad:
             return x
-        value, grad = (None, None) if pin is None else pin
+        value, grad = (None, None) if pin is None else pin[:2]
         passed = _Pin.apply(x, self._tensor(value), self._tensor(grad), passing)
         if self._tape:
             self._tape.leaves(slot, slot.words, x, passed, pin is not None)

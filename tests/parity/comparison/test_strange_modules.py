@@ -64,3 +64,41 @@ def test_buffers_that_are_replaced_by_other_tensors():
     report = compare(PutAnew(), FlaxPutAnew())
     assert report.passed, render(report)
     assert any(place.what == "statistic" for place in report.places)
+
+
+class Positions(nn.Module):
+    """A linear layer, and a table that is added behind it."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.dense = nn.Linear(8, 4)
+        self.register_buffer("table", torch.tensor(table, dtype=torch.float32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, 8) → (batch, 4)."""
+        return self.dense(x) + self.table
+
+
+class FlaxPositions(linen.Module):
+    """The same in linen."""
+
+    table: tuple[float, ...]
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, 8) → (batch, 4)."""
+        return linen.Dense(4, name="dense")(x) + jnp.array(self.table)
+
+
+def test_a_table_in_a_buffer_is_compared_by_what_it_does():
+    table = (0.0, 0.25, 0.5, 1.0)
+    report = compare(Positions(np.array(table)), FlaxPositions(table))
+    assert report.passed, render(report)
+    assert any(words.startswith("table: a buffer of PyTorch") for words in report.unseen)
+    wrong = compare(Positions(np.array(table)), FlaxPositions((0.0, 0.25, 0.5, 0.75)))
+    assert [(d.first.what, d.first.torch) for d in wrong.differences] == [("between", "output")]
+
+
+def test_a_buffer_of_zeros_may_hold_something_else_in_a_checkpoint():
+    report = compare(Positions(np.zeros(4)), FlaxPositions((0.0, 0.0, 0.0, 0.0)))
+    assert [(d.family, d.first.torch) for d in report.differences] == [("missing parameter", "table")]
