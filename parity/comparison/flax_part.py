@@ -122,7 +122,7 @@ class FlaxPart:
         moved = [p for p in self.network.parameters if p in sources]
         return optax_updates.after(
             self._half.optimizer, {p: sources[p](weights.fine) for p in moved},
-            {p: sources[p](grads) for p in moved},
+            {p: sources[p].gradients(grads, self._own[p])[0][1] for p in moved},
         )  # fmt: skip
 
     def environment(self) -> dict[str, str]:

@@ -100,16 +100,14 @@ class Judge:
             return
         starts = {path: i for i, (path, _) in reversed(list(enumerate(theirs.order)))}
         for path, source in self._sources.items():
-            if path not in self._parameters or not source.moves:
+            if path not in self._parameters or not source.learns:
                 continue
-            yield place(
-                GRADIENT, " + ".join(source.names), path,
-                theirs=source({n: theirs.grads[n] for n in source.names}) if all(
-                    n in theirs.grads for n in source.names
-                ) else np.zeros_like(ours.grads[path]),
-                ours=ours.grads[path], own=max(own.get(("param", n), 0.0) for n in source.names),
-                precision=precision, order=_position(source.names[0], starts),
-            )  # fmt: skip
+            for part, grad in source.gradients(theirs.grads, ours.grads[path]):
+                yield place(
+                    GRADIENT, " + ".join(part.names), path, theirs=grad, ours=ours.grads[path],
+                    own=max(own.get(("param", n), 0.0) for n in part.names), precision=precision,
+                    order=_position(part.names[0], starts),
+                )  # fmt: skip
         for i, (j, index) in self._inputs.items():
             a, b = theirs.input_grads[i], ours.input_grads[j]
             if a is not None and b is not None:

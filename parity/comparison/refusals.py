@@ -63,7 +63,7 @@ def of_randomness(first: Recording, second: Recording, mode: str) -> None:
 
 def of_mapping(mapped: TensorMap, parameters: Sequence[str], gradients: bool) -> None:
     """A converter that computes, where gradients are asked for."""
-    computed = [p for p in parameters if p in mapped.sources and not mapped.sources[p].moves]
+    computed = [p for p in parameters if p in mapped.sources and not mapped.sources[p].learns]
     if gradients and computed:
         raise UserError(
             f"the converter computes {listed(computed)} instead of only moving values, so gradients can't be "

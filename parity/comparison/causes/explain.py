@@ -194,13 +194,13 @@ class Explainer:
     ) -> Cause:
         """A gradient that differs though the values don't."""
         if place.what == GRADIENT:
-            source = self._sources[place.flax]
-            grads = {n: theirs.grads[n] for n in source.names}
-            a, b = source(grads), ours.grads[place.flax]
+            b = ours.grads[place.flax]
+            parts = self._sources[place.flax].gradients(theirs.grads, b)
+            source, a = next(part for part in parts if " + ".join(part[0].names) == place.torch)
             start: Hashable = source.names[0]
 
             def way(grad: np.ndarray) -> np.ndarray:
-                return source({**grads, source.names[0]: grad})
+                return source({**theirs.grads, source.names[0]: grad})
 
             padding = self._padding(source.names[0], a, b)
             if padding:

@@ -11,6 +11,7 @@ random draws (`draws_random` finds them), which are inputs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -49,7 +50,9 @@ def in_float64(fn: Callable[..., Any], narrowed: list[str] | None = None) -> Cal
             )
         args, kwargs = jax.tree.map(_widen, (args, kwargs))
         jaxpr, shapes = _trace(fn, args, kwargs)
-        outs = _Float64(places).evaluate(jaxpr, jax.tree.leaves((args, kwargs)))
+        leaves = jax.tree.leaves((args, kwargs))
+        given = [_like(leaf, types.dtype_of(var)) for leaf, var in zip(leaves, jaxpr.invars, strict=True)]
+        outs = _Float64(places).evaluate(jaxpr, given)
         return jax.tree.unflatten(jax.tree.structure(shapes), outs)
 
     return run
@@ -59,24 +62,30 @@ def _trace(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[core.Jaxpr, 
     """The jaxpr of `fn` and the shapes of its outputs' tree.
 
     Float64 inputs break loops whose carry starts as float32 whatever the inputs are (Flax's RNN cells); such
-    functions are traced with float32 inputs.
+    functions are traced with float32 inputs, and if they make arrays of JAX's default dtype as well, without
+    x64.
     """
     trace = jax.make_jaxpr(fn, return_shape=True)
     try:
         return trace(*args, **kwargs)
     except TypeError as error:
-        narrow_args, narrow_kwargs = jax.tree.map(_as_float32, (args, kwargs))
-        try:
-            return trace(*narrow_args, **narrow_kwargs)
-        except TypeError:
-            raise error from None
+        narrow_args, narrow_kwargs = jax.tree.map(_halved, (args, kwargs))
+        for x64 in (True, False):
+            with contextlib.suppress(TypeError), jax.enable_x64(x64):
+                return trace(*narrow_args, **narrow_kwargs)
+        raise error from None
 
 
-def _as_float32(leaf: Any) -> Any:
-    """The shape of an array of float64 as one of float32."""
-    if getattr(leaf, "dtype", None) != np.float64:
-        return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, np.float32)
+def _halved(leaf: Any) -> Any:
+    """The shape of an array of 64 bits as one of 32."""
+    halves = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
+    half = halves.get(str(getattr(leaf, "dtype", "")))
+    return leaf if half is None else jax.ShapeDtypeStruct(leaf.shape, half)
+
+
+def _like(leaf: Any, dtype: Any) -> Any:
+    """An integer as a jaxpr takes it."""
+    return jnp.asarray(leaf).astype(dtype) if jnp.issubdtype(dtype, np.integer) else leaf
 
 
 def draws_random(fn: Callable[..., Any], *args: Any) -> list[str]:

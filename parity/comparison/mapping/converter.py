@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from parity.comparison.recording import Arrays
 from recipe.system.errors import UserError, first_line
 
 BASE = 128  # digits that bfloat16 and float16 hold exactly, so that a converter may cast
+MOST_PARTS = 4  # of a sum
 WORDS = "as the converter says"
 
 
@@ -64,18 +65,31 @@ def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mappi
     Raises:
       UserError: if a tensor gets another shape than it has.
     """
-    names = list(shapes_t)
+    sources, given = _read(convert, shapes_t, shapes_f, list(shapes_t))
+    return sources | _computed(
+        convert, [p for p in shapes_f if p in given and p not in sources], shapes_t, shapes_f
+    )
+
+
+def _read(
+    convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mapping[str, Any], names: list[str]
+) -> tuple[Sources, Collection[str]]:
+    """The sources of all Flax tensors that only move numbers of the named tensors, while all others are 0;
+    and the paths of all that the converter gives."""
     sizes = [math.prod(shapes_t[n]) for n in names]
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if names else 0
-    passes = max(1, math.ceil(math.log(max(total, 2), BASE)))
+
+    def converted(digits: np.ndarray) -> Arrays:
+        parts = np.split(digits.astype(np.float32), ends[:-1])
+        given = {n: part.reshape(shapes_t[n]) for n, part in zip(names, parts, strict=True)}
+        return convert(_zeros(shapes_t) | given)
+
     ids = np.arange(total, dtype=np.int64)
     indices: dict[str, Any] = {}
     computed: set[str] = set()
-    for p in range(passes):
-        digits = ((ids // BASE**p) % BASE + 1).astype(np.float32)
-        parts = np.split(digits, ends[:-1])
-        found = convert({n: part.reshape(shapes_t[n]) for n, part in zip(names, parts, strict=True)})
+    for p in range(max(1, math.ceil(math.log(max(total, 2), BASE)))):
+        found = converted((ids // BASE**p) % BASE + 1)
         for path, shape in shapes_f.items():
             if path not in found:
                 continue
@@ -89,11 +103,18 @@ def fingerprint(convert: Converter, shapes_t: Mapping[str, Any], shapes_f: Mappi
                 computed.add(path)
                 continue
             indices[path] = indices.get(path, 0) + (whole.astype(np.int64) - 1) * BASE**p
-    computed |= {path for path, index in indices.items() if np.any(index >= total)}
+    others = np.random.default_rng(0).integers(1, BASE + 1, total)  # a sum may look like a number, by chance
+    found = converted(others)
     sources = {
-        path: _moved(index, names, sizes, ends) for path, index in indices.items() if path not in computed
+        path: _moved(index, names, sizes, ends)
+        for path, index in indices.items()
+        if path not in computed and (index < total).all() and np.array_equal(others[index], found[path])
     }
-    return sources | _computed(convert, sorted(computed), shapes_t)
+    return sources, found.keys()
+
+
+def _zeros(shapes: Mapping[str, Any]) -> Arrays:
+    return {name: np.zeros(shape) for name, shape in shapes.items()}
 
 
 def _moved(index: np.ndarray, names: list[str], sizes: list[int], ends: np.ndarray) -> Source:
@@ -123,27 +144,47 @@ def _as_code(local: np.ndarray, sizes: list[int], used: np.ndarray) -> str:
     return f"t.reshape({columns}, -1).T.reshape{local.shape}" if np.array_equal(flat, turned) else ""
 
 
-def _computed(convert: Converter, paths: list[str], shapes_t: Mapping[str, Any]) -> Sources:
-    """Tensors that the converter computes: built by running it, from the tensors that turn them into NaN."""
+def _computed(
+    convert: Converter, paths: list[str], shapes_t: Mapping[str, Any], shapes_f: Mapping[str, Any]
+) -> Sources:
+    """Tensors that the converter computes, from the tensors that turn them into NaN; sums of a few that only
+    move, such as of an LSTM's two biases, have their parts."""
     if not paths:
         return {}
-    names = list(shapes_t)
-    reached = {path: [False] * len(names) for path in paths}
-    for i, poisoned in enumerate(names):
-        given = {n: np.full(shapes_t[n], np.nan if n == poisoned else 1.0) for n in names}
-        found = convert(given)
+    used: dict[str, list[str]] = {path: [] for path in paths}
+    for poisoned, shape in shapes_t.items():
+        ones = {n: np.ones(shapes_t[n]) for n in shapes_t}
+        found = convert(ones | {poisoned: np.full(shape, np.nan)})
         for path in paths:
-            reached[path][i] = bool(np.isnan(np.asarray(found[path], np.float64)).any())
+            if np.isnan(np.asarray(found[path], np.float64)).any():
+                used[path].append(poisoned)
+    parts: dict[str, list[Source]] = {path: [] for path in paths if 1 < len(used[path]) <= MOST_PARTS}
+    for number in range(max((len(used[path]) for path in parts), default=0)):
+        several = {path: shapes_f[path] for path in parts if number < len(used[path])}
+        read, _ = _read(convert, shapes_t, several, sorted({used[path][number] for path in several}))
+        for path in several:
+            parts[path] += [read[path]] if path in read else []
+    rng = np.random.default_rng(1)
+    given = {name: rng.integers(1, BASE + 1, shape).astype(np.float64) for name, shape in shapes_t.items()}
+    found = convert(given)
     sources = {}
     for path in paths:
-        used = tuple(n for n, hit in zip(names, reached[path], strict=True) if hit)
+        names = tuple(used[path])
+        few = tuple(parts.get(path, ()))
+        total = functools.partial(_sum, few)
+        if len(few) == len(names) > 1 and np.array_equal(total(given), found[path]):
+            sources[path] = Source(names, total, "a sum, as the converter says", moves=False, parts=few)
+            continue
 
         def build(tensors: Mapping[str, np.ndarray], path: str = path) -> np.ndarray:
-            filled = {n: tensors.get(n, np.zeros(shapes_t[n])) for n in names}
-            return np.asarray(convert(filled)[path], np.float64)
+            return np.asarray(convert(_zeros(shapes_t) | dict(tensors))[path], np.float64)
 
-        sources[path] = Source(used, build, "computed by the converter", moves=False)
+        sources[path] = Source(names, build, "computed by the converter", moves=False)
     return sources
+
+
+def _sum(parts: tuple[Source, ...], tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.sum([part(tensors) for part in parts], axis=0)
 
 
 def _as_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:

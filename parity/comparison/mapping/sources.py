@@ -18,6 +18,24 @@ class Source:
     words: str  # for a person: "transposed", "as the converter says"
     code: str = ""  # as a Python expression in `t`, one array or several; "" where there is no short one
     moves: bool = True  # whether values are only moved, so that gradients go the same way
+    parts: tuple[Source, ...] = ()  # of a sum: each part only moves, and gets the sum's gradient
+
+    @property
+    def learns(self) -> bool:
+        """Whether gradients of PyTorch's tensors say what Flax's has to be."""
+        return self.moves or bool(self.parts)
+
+    def gradients(self, grads: Mapping[str, np.ndarray], like: np.ndarray) -> list[tuple[Source, np.ndarray]]:
+        """The parts, or the whole, and what PyTorch's gradients say there of the Flax tensor's.
+
+        Args:
+          grads: of PyTorch's parameters; a buffer has none.
+          like: an array of the Flax tensor's shape.
+        """
+        return [
+            (one, one(grads) if all(n in grads for n in one.names) else np.zeros_like(like))
+            for one in self.parts or (self,)
+        ]
 
     def __call__(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """The Flax tensor, from PyTorch's."""

@@ -142,6 +142,23 @@ def test_cells_whose_carry_starts_in_float32(cell: Any):
     close(in_float64(loss)(state, X)[0], exact(widened(state), X)[0])
 
 
+def test_a_carry_of_float32_beside_values_of_the_default_dtype():
+    """What is made by `jnp.zeros` is float64 with x64 whatever the inputs are, and that carry is not."""
+
+    def run(x: Any, rows: Any) -> Any:
+        def step(carry: Any, row: Any) -> Any:
+            return carry + (row + jnp.zeros(6)).sum(0) / 3, row.sum()
+
+        total, sums = jax.lax.scan(step, jnp.zeros(6, jnp.float32), x[rows])
+        return total, sums, rows
+
+    rows = np.array([0, 2, 1])
+    total, sums, same = jax.jit(in_float64(run))(X, rows)
+    close(total, (X[rows] / 3).sum((0, 1)))
+    close(sums, X[rows].sum((1, 2)))
+    assert np.array_equal(same, rows)
+
+
 class Stack(nn.Module):
     """Dense layers of linen, scanned and recomputed, then a norm and a jitted one."""
 
