@@ -75,7 +75,8 @@ def is_close(a: np.ndarray, b: np.ndarray, match: float = MATCH) -> bool:
     """Whether both are finite, of one shape, and within `match` of b's largest element of each other."""
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return False
-    return float(np.abs(a - b).max(initial=0)) <= match * float(np.abs(b).max(initial=0))
+    with np.errstate(over="ignore"):  # numbers of a mask may be float64's largest
+        return float(np.abs(a - b).max(initial=0)) <= match * float(np.abs(b).max(initial=0))
 
 
 def common_ratio(a: np.ndarray, b: np.ndarray, match: float) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from parity.budgets.reference import UNIT, distance, factor
 from parity.cause import Cause
+from parity.comparison.recording import endless
 from parity.result import Finding, elementwise
 
 EQUAL, LESS_EXACT, FLOAT32_SIZED, DIFFERENT = "equal", "less exact", "float32-sized", "different"
@@ -110,6 +111,7 @@ def place(
       number: of the value, where a module gives or takes several.
     """
     where, allowed = _where(torch, flax), factor(precision) * own
+    theirs, ours = endless(theirs), endless(ours)
     error = distance(ours, theirs, precision)
     if bound is not None and math.isfinite(error):
         tight = bound if precision == "f64" else np.minimum(bound, allowed)

@@ -15,7 +15,7 @@ from parity.comparison.links import InputWays, Link, Outputs
 from parity.comparison.mapping import twins
 from parity.comparison.mapping.layouts import best, layouts
 from parity.comparison.mapping.sources import Sources
-from parity.comparison.recording import Arrays, Pin, Pins, Recording, Slot
+from parity.comparison.recording import Arrays, Pin, Pins, Recording, Slot, endless
 from parity.comparison.torch_mode import TorchMode
 from parity.comparison.weights import rounded_pins
 from recipe.system.errors import UserError
@@ -86,7 +86,8 @@ class FlaxRuns:
         self._keep = frozenset(twin.flax[0] for twin in found)
         progress(f"{theirs.name}: compiling and running Flax in float64")
         pairs = links.candidates(found, self._theirs, described)
-        self._places: Pins = {b: self._provisional(a, b, described) for a, b, _ in pairs}
+        # pins of the right shapes, which are off: their layouts are not known yet
+        self._places: Pins = {b: Pin(np.zeros(described.slots[b].value.shape), None) for _, b, _ in pairs}
         self._pair_outputs(described)
         self._free = self._run(FREE, "f64")
         if self._pair_outputs(self._free):
@@ -123,11 +124,6 @@ class FlaxRuns:
             pins=self._places | (pins or {}), off=frozenset(self._places) if way == FREE else off,
             keep=self._keep, cotangents=self._cotangents,
         )  # fmt: skip
-
-    def _provisional(self, a: Slot, b: Slot, described: Recording) -> Pin:
-        """A pin of the right shape, which is off: its layout is not known yet."""
-        value = self._theirs.slots[a].value
-        return Pin(layouts(value.shape, described.slots[b].value.shape)[0].value(value), None)
 
     def _pair_outputs(self, ours: Recording) -> bool:
         """Pair the outputs, and say whether their values changed what their shapes said."""
@@ -168,7 +164,7 @@ class FlaxRuns:
             a, b = theirs.slots[one.torch], ours.slots[one.flax]
             if _far(one.layout.value(a.value), b.value):
                 found["value", one.flax] = one
-            grads = a.grad is not None and b.grad is not None and one.layout.pins
+            grads = a.grad is not None and b.grad is not None and one.backwards
             if grads and _far(one.layout.grad(a.grad), b.grad):  # type: ignore[arg-type]
                 found[cuts.GRAD, one.flax] = one
         for end in self._outputs:
@@ -176,16 +172,19 @@ class FlaxRuns:
                 slots = Slot(end.torch, 0, "in", 0), Slot(end.flax, 0, "in", 0)
                 found["output", end.flax] = Link(*slots, end.layout, inner=False)
         for path, source in self._sources.items():
-            known = path in ours.grads and source.moves and all(n in theirs.grads for n in source.names)
-            if known and _far(source(theirs.grads), ours.grads[path]):
+            if path not in ours.grads or not source.learns:
+                continue
+            own = ours.grads[path]
+            if any(_far(grad, own) for _, grad in source.gradients(theirs.grads, own)):
                 found["parameter", path] = None
         for i, (j, index) in self._input_ways.items():
-            grad, own = theirs.input_grads[i], ours.input_grads[j]
-            if grad is not None and own is not None and _far(np.ravel(grad)[index], own):
+            given, mine = theirs.input_grads[i], ours.input_grads[j]
+            if given is not None and mine is not None and _far(np.ravel(given)[index], mine):
                 found["input", i] = None
         return found
 
 
 def _far(theirs: np.ndarray, ours: np.ndarray) -> bool:
+    theirs, ours = endless(theirs), endless(ours)
     size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
     return not distance(ours, theirs, "f64") <= K * UNIT["f32"] * size

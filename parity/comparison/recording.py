@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+ENDLESS = 1e37
 Call = tuple[str, int]  # a module's path and its turn, from 0
 Key = tuple[object, ...]  # ("value", slot) | ("grad", slot) | ("param", name) | ("state", name) | …
 Errors = dict[Key, float]
@@ -81,3 +82,13 @@ class Pin(NamedTuple):
 
 
 Pins = dict[Slot, Pin]
+
+
+def endless(array: np.ndarray) -> np.ndarray:
+    """Numbers at the end of float32's range as infinities.
+
+    They are what masks are made of, a dtype's least number and sums of it: which number depends on the dtype,
+    and beside its size no other error would count.
+    """
+    huge = np.abs(array) > ENDLESS
+    return np.where(huge, np.copysign(np.inf, array), array) if huge.any() else array

@@ -10,7 +10,7 @@ import numpy as np
 from parity.budgets import near_ties
 from parity.budgets.reference import UNIT, distance, rounding
 from parity.comparison.inputs import Arguments, is_float
-from parity.comparison.recording import Arrays, Call, Errors, Key, Pins, Recording
+from parity.comparison.recording import Arrays, Call, Errors, Key, Pins, Recording, endless
 from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.weights import Weights, rounded, rounded_pins
 
@@ -96,7 +96,8 @@ class Reference:
         rng = np.random.default_rng([self._seed, 3])
 
         def noisy(array: np.ndarray) -> np.ndarray:
-            return rounded(array * (1 + UNIT[low] * rng.uniform(-0.5, 0.5, array.shape)), "f32")
+            factor = 1 + UNIT[low] * rng.uniform(-0.5, 0.5, array.shape)
+            return rounded(rounded(array, "f32") * factor, "f32")
 
         for _ in range(SAMPLES):
             tensors = {n: noisy(a) if n in self._weights.noisy else a for n, a in self._weights.rough.items()}
@@ -118,4 +119,4 @@ def measured(run: Recording) -> dict[Key, np.ndarray]:
     found |= {("input", i): grad for i, grad in enumerate(run.input_grads) if grad is not None}
     if run.loss is not None:
         found["loss",] = np.asarray(run.loss)
-    return found
+    return {key: endless(array) for key, array in found.items()}

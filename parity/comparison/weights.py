@@ -10,6 +10,8 @@ import numpy as np
 
 from parity.comparison.recording import Arrays, Pins
 
+ENDS = {"f32": float(np.finfo(np.float32).max), "bf16": 2.0**127 * (2 - 2.0**-7)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -70,10 +72,14 @@ def _anew(name: str, array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rounded(array: np.ndarray, precision: str) -> np.ndarray:
-    """Float64 numbers that float32 or bfloat16 holds, the nearest ones; of float64 all."""
+    """Float64 numbers that float32 or bfloat16 holds, the nearest ones; of float64 all.
+
+    What is beyond their range becomes its end: a mask's least number of float64 is meant so.
+    """
     if precision == "f64":
         return array
-    single = np.asarray(array, np.float32)
+    end = ENDS[precision]
+    single = np.asarray(np.where(np.isfinite(array), np.clip(array, -end, end), array), np.float32)
     if precision == "bf16":  # half of the bits; the last of them is even where two numbers are as near
         bits = single.view(np.uint32)
         bits = np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000, np.uint32)

@@ -102,3 +102,73 @@ def test_a_table_in_a_buffer_is_compared_by_what_it_does():
 def test_a_buffer_of_zeros_may_hold_something_else_in_a_checkpoint():
     report = compare(Positions(np.zeros(4)), FlaxPositions((0.0, 0.0, 0.0, 0.0)))
     assert [(d.family, d.first.torch) for d in report.differences] == [("missing parameter", "table")]
+
+
+class Scores(nn.Module):
+    """Scores of tokens, of which a mask hides some by the dtype's least number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens, 8), (batch, tokens) → (batch, tokens, tokens)."""
+        scores = self.q(x) @ self.k(x).mT
+        return scores + torch.where(mask[:, None], 0, torch.finfo(scores.dtype).min)
+
+
+class Masked(nn.Module):
+    """Attention whose scores are a module's result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.head = Scores(), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens, 8), (batch, tokens) → (batch, tokens, 3)."""
+        return self.head(self.scores(x, mask).softmax(-1) @ x)
+
+
+class FlaxScores(linen.Module):
+    """The same in linen; the least number is float32's."""
+
+    scale: float = 1.0
+
+    @linen.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """(batch, tokens, 8), (batch, tokens) → (batch, tokens, tokens)."""
+        scores = linen.Dense(4, name="q")(x) @ linen.Dense(4, name="k")(x).mT
+        return self.scale * scores + jnp.where(mask[:, None], 0, jnp.finfo(jnp.float32).min)
+
+
+class FlaxMasked(linen.Module):
+    """The same in linen."""
+
+    scale: float = 1.0
+
+    @linen.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """(batch, tokens, 8), (batch, tokens) → (batch, tokens, 3)."""
+        scores = FlaxScores(self.scale, name="scores")(x, mask)
+        return linen.Dense(3, name="head")(jax.nn.softmax(scores) @ x)
+
+
+def masked(scale: float) -> CompareReport:
+    """Both with a token that is hidden and a sequence that is hidden as a whole."""
+    x = np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
+    mask = np.arange(5) < np.array([[5], [4], [0]])
+    module = FlaxMasked(scale)
+    flax_model = module, module.init(jax.random.key(0), x, mask)
+    torch.manual_seed(0)
+    return parity.compare(Masked(), flax_model, [x, mask])
+
+
+def test_the_least_numbers_of_dtypes_are_one_as_a_mask():
+    report = masked(1.0)
+    assert not [d for d in report.differences if d.first.torch == "scores"], render(report)
+
+
+def test_an_error_beside_a_mask_shows():
+    report = masked(1 + 1e-5)
+    assert report.differences[0].first.torch == "scores"
+    assert report.differences[0].first.size < 100
