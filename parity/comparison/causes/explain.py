@@ -186,7 +186,7 @@ class Explainer:
         x = args[0] if args else next(iter(kwargs.values()))
         old = self._before[name]
         if old.shape != new.shape:
-            return UNKNOWN
+            return scale_or_rounding(new, source(theirs.state)) or UNKNOWN
         return norms.of_statistic(module, x, old, new, leaf.rpartition("_")[2], MATCHES[precision])
 
     def _of_gradient(

@@ -27,7 +27,7 @@ LARGEST = 2**20  # whose root is recognised in float32
 
 def digits(value: Any) -> Any:
     """A constant in float64; scalars of narrower floats with the digits that they probably had."""
-    number = np.asarray(value)
+    number = np.asarray(value, getattr(value, "dtype", None))  # JAX's own floats forget theirs
     if not types.is_narrow(number.dtype):
         return value
     wide = number.astype(types.widened(number.dtype))

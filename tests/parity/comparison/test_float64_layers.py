@@ -150,12 +150,14 @@ def test_a_carry_of_float32_beside_values_of_the_default_dtype():
             return carry + (row + jnp.zeros(6)).sum(0) / 3, row.sum()
 
         total, sums = jax.lax.scan(step, jnp.zeros(6, jnp.float32), x[rows])
-        return total, sums, rows
+        least = jax.lax.reduce_window(total, 1.0, jax.lax.min, [6], [1], "valid")
+        return total, sums, rows, least
 
     rows = np.array([0, 2, 1])
-    total, sums, same = jax.jit(in_float64(run))(X, rows)
+    total, sums, same, least = jax.jit(in_float64(run))(X, rows)
     close(total, (X[rows] / 3).sum((0, 1)))
     close(sums, X[rows].sum((1, 2)))
+    close(least, np.minimum((X[rows] / 3).sum((0, 1)).min(), 1.0)[None])
     assert np.array_equal(same, rows)
 
 
