@@ -154,7 +154,7 @@ class Comparison:
             cause = tensors.of_flax(path, mapped, structure) if path in wrong else None
             found.append(exact(TENSOR, torch, path, cause))
         for name in mapped.without_destination:
-            found.append(exact(TENSOR, name, "", tensors.of_torch(name, mapped, structure.shapes)))
+            found.append(exact(TENSOR, name, "", tensors.of_torch(name, mapped, structure)))
         if mapped.guessed:
             self.notes.append(
                 f"the mapping of {len(mapped.guessed)} tensors is a guess, by order of execution, shape and "

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from parity.cause import Cause
 from parity.comparison.mapping.mapping import TensorMap
 from parity.comparison.structure import Structure
@@ -52,8 +49,15 @@ def _astray(name: str, lost: str, mapped: TensorMap) -> Cause:
     return Cause("mapping", f"{words}: one of these is its place")
 
 
-def of_torch(name: str, mapped: TensorMap, shapes: Mapping[str, Any]) -> Cause:
-    """The cause at a tensor of PyTorch that goes nowhere; `shapes` are PyTorch's."""
+def of_torch(name: str, mapped: TensorMap, structure: Structure) -> Cause:
+    """The cause at a tensor of PyTorch that goes nowhere."""
+    if name in structure.uniform and name not in structure.parameters:
+        return Cause(
+            "missing parameter",
+            "a buffer of PyTorch goes nowhere in Flax; it is one number throughout, so other values in a "
+            "checkpoint would be lost unseen: allow it if it is a constant",
+        )
+    shapes = structure.shapes
     for copied in mapped.copies:
         if shapes[copied] == shapes[name]:
             return _astray(copied, name, mapped)
