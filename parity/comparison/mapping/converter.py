@@ -171,20 +171,17 @@ def _computed(
     for path in paths:
         names = tuple(used[path])
         few = tuple(parts.get(path, ()))
-        total = functools.partial(_sum, few)
-        if len(few) == len(names) > 1 and np.array_equal(total(given), found[path]):
-            sources[path] = Source(names, total, "a sum, as the converter says", moves=False, parts=few)
-            continue
+        if len(few) == len(names) > 1:
+            total = Source(names, few[0].build, "a sum, as the converter says", moves=False, parts=few)
+            if np.array_equal(total(given), found[path]):
+                sources[path] = total
+                continue
 
         def build(tensors: Mapping[str, np.ndarray], path: str = path) -> np.ndarray:
             return np.asarray(convert(_zeros(shapes_t) | dict(tensors))[path], np.float64)
 
         sources[path] = Source(names, build, "computed by the converter", moves=False)
     return sources
-
-
-def _sum(parts: tuple[Source, ...], tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.sum([part(tensors) for part in parts], axis=0)
 
 
 def _as_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:

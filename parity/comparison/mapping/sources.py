@@ -14,7 +14,9 @@ class Source:
     """How one tensor of Flax is built from tensors of PyTorch."""
 
     names: tuple[str, ...]  # PyTorch's
-    build: Callable[[Mapping[str, np.ndarray]], np.ndarray]  # {name: array} → array
+    build: Callable[
+        [Mapping[str, np.ndarray]], np.ndarray
+    ]  # {name: array} → array; of a sum its first part's
     words: str  # for a person: "transposed", "as the converter says"
     code: str = ""  # as a Python expression in `t`, one array or several; "" where there is no short one
     moves: bool = True  # whether values are only moved, so that gradients go the same way
@@ -39,6 +41,8 @@ class Source:
 
     def __call__(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """The Flax tensor, from PyTorch's."""
+        if self.parts:
+            return np.sum([part(tensors) for part in self.parts], axis=0)
         return self.build(tensors)
 
 
@@ -62,12 +66,15 @@ class Gather:
 
 
 def as_gather(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> Source:
-    """The same source as a `Gather`, if it moves.
+    """The same source as a `Gather`, if it moves; or its parts so.
 
     Args:
       source: of any kind.
       shapes: of PyTorch's tensors.
     """
+    if source.parts:
+        parts = tuple(as_gather(part, shapes) for part in source.parts)
+        return dataclasses.replace(source, build=parts[0].build, parts=parts)
     if not source.moves or isinstance(source.build, Gather):
         return source
     numbers, start = {}, 0
