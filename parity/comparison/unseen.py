@@ -28,7 +28,10 @@ def unseen(
       network: Flax's.
     """
     found = [*ours.odd, *links.without_link(ours.twins, ours.links, theirs, free)]
-    found += [f"{path} of Flax {why}" for path, why in ours.described.opaque.items()]
+    reasons: dict[str, list[str]] = {}
+    for path, why in ours.described.opaque.items():
+        reasons.setdefault(why, []).append(path)
+    found += [f"in Flax {why}: {refusals.listed(paths)}" for why, paths in reasons.items()]
     called_t, called_f = ({path for path, _ in run.order} for run in (theirs, ours.described))
     for who, owned, called in (("PyTorch", structure.owned, called_t), ("Flax", network.owned, called_f)):
         idle = [p for p, names in owned.items() if p and names and p not in called]

@@ -73,7 +73,7 @@ class Taps:
         """
         if get_opaque_trace_state(convention="flax") != self._level or path is None:
             inside = f" in {self.where}" if self.where else ""
-            self.opaque.setdefault(f"{path or kind}{inside}", "runs inside jit, remat, scan or vmap")
+            self.opaque.setdefault(f"{path or kind}{inside}", "these run inside jit, remat, scan or vmap")
             return fn(*args, **kwargs)
         again = bool(self._running) and self._running[-1][0] == path  # a method that calls another
         if not path or again or (self._keep is not None and path not in self._keep):

@@ -21,6 +21,7 @@ WITH_DROPOUT = {  # function → where its rate is: the position and the keyword
     "scaled_dot_product_attention": (4, "dropout_p"),
     "multi_head_attention_forward": (10, "dropout_p"),
 }
+REQUIRE = Tensor.requires_grad.__set__  # type: ignore[attr-defined]
 RNNS = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # their rate, and then whether it counts, are by position
 
 
@@ -38,6 +39,8 @@ class WithoutDropout(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, or what it would be with a rate of 0."""
         kwargs = dict(kwargs or {})
+        if func == REQUIRE and args[1] and args[0].requires_grad:
+            return None  # code that freezes a part asks for it, though its inputs may need gradients already
         name = getattr(func, "__name__", "").rstrip("_")
         if name in DROPOUTS:
             self._note(_argument(args, kwargs, 1, "p", 0.5), _argument(args, kwargs, 2, "training", True))

@@ -172,3 +172,33 @@ def test_an_error_beside_a_mask_shows():
     report = masked(1 + 1e-5)
     assert report.differences[0].first.torch == "scores"
     assert report.differences[0].first.size < 100
+
+
+class Asking(nn.Module):
+    """Asks for gradients of what it computes from its input, as code with frozen parts does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, 8) → (batch, 4)."""
+        x = 2 * x
+        if self.training:
+            x.requires_grad = True
+        return self.dense(x)
+
+
+class FlaxAsking(linen.Module):
+    """The same in linen."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, 8) → (batch, 4)."""
+        return linen.Dense(4, name="dense")(2 * x)
+
+
+def test_gradients_that_are_asked_for_where_they_are_needed_already():
+    report = compare(Asking(), FlaxAsking())
+    assert report.passed, render(report)
+    assert any(place.what == "input gradient" for place in report.places)
