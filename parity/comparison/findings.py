@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from parity.budgets.reference import UNIT, distance, factor
+from parity.budgets.reference import UNIT, K, distance, factor
 from parity.cause import Cause
 from parity.comparison.recording import endless
 from parity.result import Finding, elementwise
@@ -54,6 +54,7 @@ class Place(Finding):
     cleared: bool = False  # whether float64 finds this place equal or less exact
     guess: bool = False  # whether the cause was inferred, not reproduced by its numbers
     reason: str = ""  # why the user allows it
+    constant: float = 0.0  # the part of what is allowed that is for constants which PyTorch has in float32
     number: int = 0  # of the value, where a module gives or takes several
 
     @property
@@ -69,7 +70,7 @@ class Place(Finding):
     @property
     def float32_budget(self) -> float:
         """What would be allowed in float32, at a place in float64."""
-        return self.allowed * UNIT["f32"] / UNIT["f64"]
+        return (self.allowed - self.constant) * UNIT["f32"] / UNIT["f64"] + self.constant
 
     @property
     def verdict(self) -> str:
@@ -91,8 +92,8 @@ class Place(Finding):
 
 
 def place(
-    what: str, torch: str, flax: str, *, theirs: np.ndarray, ours: np.ndarray, own: float, precision: str,
-    kind: str = "", order: int = 0, bound: np.ndarray | None = None, number: int = 0,
+    what: str, torch: str, flax: str, *, theirs: np.ndarray, ours: np.ndarray, own: tuple[float, float],
+    precision: str, kind: str = "", order: int = 0, bound: np.ndarray | None = None, number: int = 0,
 ) -> Place:  # fmt: skip
     """Compare two arrays.
 
@@ -102,7 +103,7 @@ def place(
       flax: Flax's path.
       theirs: PyTorch's array, in Flax's layout.
       ours: Flax's.
-      own: PyTorch's own error there in float32 (or bfloat16).
+      own: PyTorch's own error there in float32 (or bfloat16), and in float64 by constants in float32.
       precision: of Flax's run.
       kind: class name of PyTorch's module.
       order: of execution in PyTorch.
@@ -110,16 +111,18 @@ def place(
         another order of a sum may exceed; in float32, where it has room for TF32, the tighter one does.
       number: of the value, where a module gives or takes several.
     """
-    where, allowed = _where(torch, flax), factor(precision) * own
+    where, constant = _where(torch, flax), K * own[1]
+    allowed = factor(precision) * own[0] + constant
     theirs, ours = endless(theirs), endless(ours)
     error = distance(ours, theirs, precision)
     if bound is not None and math.isfinite(error):
         tight = bound if precision == "f64" else np.minimum(bound, allowed)
         worst = elementwise(where, ours, theirs, tight)
-        error, allowed = worst.error, worst.allowed
+        error, allowed, constant = worst.error, worst.allowed, 0.0
     size = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0))
     return Place(
-        where, error, allowed, what, torch, flax, kind, precision, size, order, number=number
+        where, error, allowed, what, torch, flax, kind, precision, size, order, constant=constant,
+        number=number,
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from parity.comparison.findings import (
 )
 from parity.comparison.links import InputWays, Link, Outputs
 from parity.comparison.mapping.sources import Sources
-from parity.comparison.recording import Errors, Recording, Slot
+from parity.comparison.recording import Recording, Slot
+from parity.comparison.reference import Own
 
 Bound = Callable[[Slot], np.ndarray | None]  # a layer's result → what a theorem allows there
 
@@ -51,7 +52,7 @@ class Judge:
         theirs: Recording,
         ours: Recording,
         links: Sequence[Link],
-        own: Errors,
+        own: Own,
         precision: str,
         bound: Bound | None = None,
     ) -> Iterator[tuple[Link, Place]]:
@@ -69,32 +70,32 @@ class Judge:
             out = one.torch.side == "out"
             yield one, place(
                 LAYER if out else BETWEEN, *paths, theirs=one.layout.value(a.value), ours=b.value,
-                own=own[("value", one.torch)],
+                own=own.of(("value", one.torch)),
                 bound=bound(one.torch) if bound and out else None, **common,
             )  # fmt: skip
             if a.grad is not None and b.grad is not None and one.backwards:
                 yield one, place(
                     (BETWEEN if out else LAYER) + BACKWARDS, *paths, theirs=one.layout.grad(a.grad),
-                    ours=b.grad, own=own[("grad", one.torch)], **common,
+                    ours=b.grad, own=own.of(("grad", one.torch)), **common,
                 )  # fmt: skip
 
     def outputs(
-        self, theirs: Recording, ours: Recording, own: Errors, precision: str, what: str = OUTPUT
+        self, theirs: Recording, ours: Recording, own: Own, precision: str, what: str = OUTPUT
     ) -> Iterator[Place]:
         """The network's outputs; pinned they are what is behind the last layer."""
         for one in self._outputs:
             yield place(
                 what, _output(one.torch), _output(one.flax),
                 theirs=one.layout.value(theirs.outputs[one.torch]), ours=ours.outputs[one.flax],
-                own=own[("output", one.torch)], precision=precision, order=len(theirs.order),
+                own=own.of(("output", one.torch)), precision=precision, order=len(theirs.order),
             )  # fmt: skip
         if theirs.loss is not None and ours.loss is not None and what == OUTPUT:
             yield place(
                 LOSS, "loss", "loss", theirs=np.asarray(theirs.loss), ours=np.asarray(ours.loss),
-                own=own[("loss",)], precision=precision, order=len(theirs.order),
+                own=own.of(("loss",)), precision=precision, order=len(theirs.order),
             )  # fmt: skip
 
-    def gradients(self, theirs: Recording, ours: Recording, own: Errors, precision: str) -> Iterator[Place]:
+    def gradients(self, theirs: Recording, ours: Recording, own: Own, precision: str) -> Iterator[Place]:
         """Of every parameter that only moves, and of every input."""
         if not ours.grads:
             return
@@ -105,7 +106,7 @@ class Judge:
             for part, grad in source.gradients(theirs.grads, ours.grads[path]):
                 yield place(
                     GRADIENT, " + ".join(part.names), path, theirs=grad, ours=ours.grads[path],
-                    own=max(own.get(("param", n), 0.0) for n in part.names), precision=precision,
+                    own=own.of(*(("param", n) for n in part.names)), precision=precision,
                     order=_position(part.names[0], starts),
                 )  # fmt: skip
         for i, (j, index) in self._inputs.items():
@@ -113,11 +114,11 @@ class Judge:
             if a is not None and b is not None:
                 name = f"input {i}"
                 yield place(
-                    INPUT_GRADIENT, name, name, theirs=np.ravel(a)[index], ours=b, own=own[("input", i)],
+                    INPUT_GRADIENT, name, name, theirs=np.ravel(a)[index], ours=b, own=own.of(("input", i)),
                     precision=precision,
                 )  # fmt: skip
 
-    def statistics(self, theirs: Recording, ours: Recording, own: Errors, precision: str) -> Iterator[Place]:
+    def statistics(self, theirs: Recording, ours: Recording, own: Own, precision: str) -> Iterator[Place]:
         """Running statistics after the pass."""
         starts = {path: i for i, (path, _) in reversed(list(enumerate(theirs.order)))}
         for path, source in self._sources.items():
@@ -126,7 +127,7 @@ class Judge:
             if all(n in theirs.state for n in source.names):
                 yield place(
                     STATISTIC, " + ".join(source.names), path, theirs=source(theirs.state),
-                    ours=ours.state[path], own=max(own[("state", n)] for n in source.names),
+                    ours=ours.state[path], own=own.of(*(("state", n) for n in source.names)),
                     precision=precision, order=_position(source.names[0], starts),
                 )  # fmt: skip
 

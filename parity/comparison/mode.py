@@ -16,7 +16,7 @@ from parity.comparison.findings import BACKWARDS, BETWEEN, EQUAL, LESS_EXACT, LO
 from parity.comparison.flax_mode import FREE, PINNED, FlaxMode
 from parity.comparison.judge import Bound, Judge
 from parity.comparison.recording import Call, Errors, Pins, Recording, Slot
-from parity.comparison.reference import Reference
+from parity.comparison.reference import Own, Reference
 from parity.comparison.torch_mode import TorchMode
 from parity.comparison.weights import rounded_pins
 from parity.result import Check
@@ -41,10 +41,12 @@ class ModeComparison:
         c = self._c = comparison
         self._theirs, self._ours, self._training, self._mode = theirs, ours, theirs.training, theirs.name
         self._forward_level = 3 if theirs.training else 2
-        self._reference = Reference(
-            c.side, c.weights, c.torch.inputs, theirs.training, c.torch.settings.seed, theirs.cotangents
-        )
         network = c.flax.network
+        constants = c.weights.rough.keys() - network.mapped.used
+        self._reference = Reference(
+            c.side, c.weights, frozenset(constants), c.torch.inputs, theirs.training,
+            c.torch.settings.seed, theirs.cotangents,
+        )  # fmt: skip
         self._judge = Judge(network.mapped.sources, network.parameters, ours.outputs, network.input_ways)
         self._kept = [one for one in ours.links if one.flax not in ours.elsewhere]
         kept = {one.torch for one in self._kept}
@@ -70,9 +72,8 @@ class ModeComparison:
             for words in unseen.unseen(theirs, ours, free, c.torch.structure, c.flax.network)
         ]
         for precision in c.precisions:
-            low = lower(precision)
             c.progress(f"{mode}, {precision}: PyTorch's own errors")
-            own = self._own(low, self._pins)
+            own = self._own(precision, self._pins)
             c.progress(f"{mode}, {precision}: every layer and piece on its own")
             a, b = self._pinned(precision)
             found = self._compared(a, b, self._kept, own, precision, BETWEEN, self._bound(a, precision))
@@ -80,7 +81,7 @@ class ModeComparison:
             found = self._explained(found, a, b, precision)
             yield from self._checks(found, precision, PINNED, "every layer and piece on its own")
             c.progress(f"{mode}, {precision}: end to end")
-            own = self._own(low, None)
+            own = self._own(precision, None)
             a, b = self._free(precision)
             results = [one for one in self._kept if one.torch.side == "out"]
             found = self._compared(a, b, results, own, precision, OUTPUT)
@@ -103,15 +104,19 @@ class ModeComparison:
             theirs = self._reference.run(precision, exact, pins=pins, keep=self._keep)
         return theirs, self._ours.run(PINNED, precision)
 
-    def _own(self, low: str, pins: Pins | None) -> Errors:
+    def _own(self, precision: str, pins: Pins | None) -> Own:
+        low = lower(precision)
         key = low, pins is None
         if key not in self._own_errors:
             self._own_errors[key] = self._reference.own_errors(low, pins=pins, keep=self._keep)
-        return self._own_errors[key]
+        constants: Errors = {}
+        if precision == "f64":
+            constants = self._reference.constant_errors(self._theirs.run, pins=pins, keep=self._keep)
+        return Own(self._own_errors[key], constants)
 
     # ------------------------------------------------------------------ judging
     def _compared(
-        self, theirs: Recording, ours: Recording, of: Sequence[links.Link], own: Errors, precision: str,
+        self, theirs: Recording, ours: Recording, of: Sequence[links.Link], own: Own, precision: str,
         outputs: str, bound: Bound | None = None,
     ) -> list[Place]:  # fmt: skip
         """All places of two runs; the network's outputs are compared as `outputs`."""

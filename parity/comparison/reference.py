@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,12 +18,33 @@ from parity.comparison.weights import Weights, rounded, rounded_pins
 SAMPLES = 3  # perturbed runs; the largest error counts
 
 
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """How far PyTorch itself is off.
+
+    Attributes:
+      rounding: in a lower precision, by rounding.
+      constants: in float64, by constants that it has in float32, such as tables in buffers.
+    """
+
+    rounding: Errors
+    constants: Errors
+
+    def of(self, *keys: Key) -> tuple[float, float]:
+        """The largest of both at some places."""
+        low, constants = (
+            max(errors.get(key, 0.0) for key in keys) for errors in (self.rounding, self.constants)
+        )
+        return low, constants
+
+
 class Reference:
     """The PyTorch network in one mode.
 
     Args:
       side: the network.
       weights: its tensors.
+      constants: names of those that Flax is not given, so that it has to make them.
       inputs: its arguments.
       training: the mode.
       seed: draws noise.
@@ -33,12 +55,14 @@ class Reference:
         self,
         side: TorchSide,
         weights: Weights,
+        constants: frozenset[str],
         inputs: Arguments,
         training: bool,
         seed: int,
         cotangents: Sequence[np.ndarray] | None,
     ):
         self._side, self._weights, self._inputs = side, weights, inputs
+        self._rounded = {n: lost for n in sorted(constants) if (lost := _lost(weights.fine[n])).any()}
         self._training, self._seed, self._cotangents = training, seed, cotangents
 
     def run(
@@ -90,6 +114,36 @@ class Reference:
                 errors[key] = max(errors.get(key, 0.0), error, rounding(array, low))
         return errors
 
+    def constant_errors(
+        self, exact: Recording, *, pins: Pins | None = None, keep: frozenset[str] | None = None
+    ) -> Errors:
+        """How far a run in float64 may be off because PyTorch has constants in float32.
+
+        Args:
+          exact: the free run.
+          pins: of pinned runs.
+          keep: paths of modules to record.
+        """
+        errors: Errors = {}
+        if not self._rounded:
+            return errors
+        rng, right = np.random.default_rng([self._seed, 5]), measured(exact)
+        for _ in range(SAMPLES):
+            moved = {
+                n: self._weights.fine[n] * (1 + lost * UNIT["f32"] / 2 * rng.uniform(-1, 1, lost.shape))
+                for n, lost in self._rounded.items()
+            }
+            found = measured(
+                self._side.run(
+                    self._weights.fine | moved, self._inputs, "f64", self._training, pins=pins, keep=keep,
+                    cotangents=self._cotangents,
+                )
+            )  # fmt: skip
+            for key, array in found.items():
+                if key in right:
+                    errors[key] = max(errors.get(key, 0.0), distance(array, right[key], "f64"))
+        return errors
+
     def _perturbed(
         self, low: str, pins: Pins | None
     ) -> Iterator[tuple[tuple[Arrays, Arguments], Pins | None]]:
@@ -107,6 +161,11 @@ class Reference:
                 for slot, pin in pins.items()
             }
             yield (tensors, inputs), pinned
+
+
+def _lost(array: np.ndarray) -> np.ndarray:
+    """Where a constant was rounded to float32: its digits go on to the last."""
+    return rounded(array, "bf16") != array
 
 
 def measured(run: Recording) -> dict[Key, np.ndarray]:

@@ -29,7 +29,7 @@ def compare(sources: Sources, low: Arrays, exact: Arrays, ours: Arrays) -> Itera
     for path, source in sources.items():
         own = max(max(distance(low[n], exact[n], "f32"), rounding(exact[n], "f32")) for n in source.names)
         found = place(
-            UPDATE, " + ".join(source.names), path, theirs=source(exact), ours=ours[path], own=own,
+            UPDATE, " + ".join(source.names), path, theirs=source(exact), ours=ours[path], own=(own, 0.0),
             precision="f64",
         )  # fmt: skip
         yield dataclasses.replace(found, cause=SUM) if found.failed and source.parts else found

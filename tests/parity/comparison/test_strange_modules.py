@@ -202,3 +202,45 @@ def test_gradients_that_are_asked_for_where_they_are_needed_already():
     report = compare(Asking(), FlaxAsking())
     assert report.passed, render(report)
     assert any(place.what == "input gradient" for place in report.places)
+
+
+class Turned(nn.Module):
+    """Turns features by angles from a table that PyTorch makes once, in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.register_buffer("rates", 1.0 / 10000 ** (torch.arange(4) / 4), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, 8) → (batch, 3)."""
+        angles = torch.arange(len(x), dtype=x.dtype)[:, None] * self.rates
+        a, b = self.dense(x).chunk(2, -1)
+        cos, sin = angles.cos(), angles.sin()
+        return self.head(torch.cat([a * cos - b * sin, a * sin + b * cos], -1))
+
+
+class FlaxTurned(linen.Module):
+    """The same in linen; the table is made as it runs."""
+
+    base: float = 10000.0
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, 8) → (batch, 3)."""
+        angles = jnp.arange(len(x))[:, None] / self.base ** (jnp.arange(4) / 4)
+        a, b = jnp.split(linen.Dense(8, name="dense")(x), 2, -1)
+        cos, sin = jnp.cos(angles), jnp.sin(angles)
+        return linen.Dense(3, name="head")(jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1))
+
+
+def test_a_table_that_pytorch_has_in_float32_alone_is_no_difference():
+    report = compare(Turned(), FlaxTurned())
+    assert report.passed, render(report)
+    assert not report.less_exact
+
+
+def test_a_table_that_is_another_one_is_a_difference():
+    (difference,) = compare(Turned(), FlaxTurned(10001.0)).differences
+    assert difference.first.torch == "head"
+    assert difference.first.verdict == "different"
