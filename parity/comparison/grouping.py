@@ -15,6 +15,7 @@ from parity.comparison.findings import (
     INPUT_GRADIENT,
     LAYER,
     LESS_EXACT,
+    TENSOR,
     Place,
 )
 from parity.comparison.report import Difference
@@ -48,10 +49,7 @@ def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
         for one in _without_contradictions(check, checks)
     ]
     values = [one for one in alone if not one.backwards]
-    sites = {one.torch for one in values} | {
-        one.torch.rpartition(".")[0] for one in values if one.what == "tensor"
-    }
-    gradients = [one for one in alone if one.backwards and not follows(one, values, sites)]
+    gradients = [one for one in alone if one.backwards and not follows(one, values)]
     found = [*values, *gradients]
     if not found:
         free = [one for check in checks for one in _failed(check)]
@@ -113,8 +111,13 @@ def grouped(places: Iterable[Place]) -> tuple[Difference, ...]:
     return tuple(sorted(found, key=lambda difference: difference.first.order))
 
 
-def follows(one: Place, values: Sequence[Place], sites: set[str]) -> bool:
-    """Whether a gradient differs because a value does."""
+def follows(one: Place, values: Sequence[Place]) -> bool:
+    """Whether a gradient differs because a value does.
+
+    One that float64 finds the same is no consequence of a value that differs in float64.
+    """
+    values = [v for v in values if v.cleared or not one.cleared]
+    sites = {v.torch for v in values} | {v.torch.rpartition(".")[0] for v in values if v.what == TENSOR}
     if one.torch in sites:
         return True
     if one.what == GRADIENT:

@@ -78,8 +78,7 @@ class Explainer:
         """The places, with a cause where one differs."""
         wrong = [one for one in found if one.verdict != EQUAL]
         values = [one for one in wrong if not one.backwards]
-        sites = {one.torch for one in values}
-        wrong = [*values[:MOST], *[w for w in wrong if w.backwards and not follows(w, values, sites)][:MOST]]
+        wrong = [*values[:MOST], *[w for w in wrong if w.backwards and not follows(w, values)][:MOST]]
         if not wrong:
             return list(found)
         slots = {(one.torch.module, one.torch.side, one.torch.number): one for one in self._links}

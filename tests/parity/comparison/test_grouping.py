@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from parity.comparison import grouping
-from parity.comparison.findings import GRADIENT, LAYER, Place, place
+from parity.comparison.findings import BACKWARDS, BETWEEN, GRADIENT, LAYER, Place, place
 from parity.result import Check
 
 
 def at(error: float, precision: str) -> Place:
     """A layer whose values are off by something, where float32's budget is 8e-6."""
     theirs = np.ones(3)
-    return place(LAYER, "a", "b", theirs=theirs, ours=theirs + error, own=1e-6, precision=precision)
+    return place(LAYER, "a", "b", theirs=theirs, ours=theirs + error, own=(1e-6, 0.0), precision=precision)
 
 
 def check(one: Place) -> Check:
@@ -34,7 +34,7 @@ def check(one: Place) -> Check:
 )
 def test_bfloat16_may_add_up_gradients_term_by_term(what: str, error: float, cleared: bool, verdict: str):
     theirs = np.ones(3)
-    one = place(what, "a", "b", theirs=theirs, ours=theirs * (1 + error), own=1e-3, precision="bf16")
+    one = place(what, "a", "b", theirs=theirs, ours=theirs * (1 + error), own=(1e-3, 0.0), precision="bf16")
     assert dataclasses.replace(one, cleared=cleared).verdict == verdict
 
 
@@ -49,3 +49,30 @@ def test_bfloat16_may_add_up_gradients_term_by_term(what: str, error: float, cle
 def test_a_difference_that_float32_does_not_have_is_the_tools(f64: float, f32: float, family: str):
     found = grouping.differences([check(at(f64, "f64")), check(at(f32, "f32"))])
     assert found[0].family == family
+
+
+WHERE = {"torch": "mlp.down", "flax": "mlp.down", "kind": "Linear", "size": 1.0, "order": 9}
+VALUE = Place("mlp.down", 1e-4, 1e-15, BETWEEN, **WHERE, precision="f64")
+EARLIER = dataclasses.replace(
+    VALUE, what=BETWEEN + BACKWARDS, torch="attention.k", flax="attention.k", precision="f32",
+    error=1e-3, allowed=1e-6, order=3,
+)  # fmt: skip
+
+
+def first_places(*places: Place) -> list[str]:
+    """Of the differences that a report lists."""
+    found = grouping.differences([Check(2, "eval: pinned", "f64", "", places)])
+    return [difference.first.torch for difference in found]
+
+
+def test_a_gradient_before_a_value_that_differs_is_a_consequence():
+    assert first_places(VALUE, EARLIER) == ["mlp.down"]
+
+
+def test_a_gradient_that_float64_clears_is_no_consequence_of_what_float64_finds():
+    """A narrow cast in the attention shows beside a wrong activation further on."""
+    cleared = dataclasses.replace(EARLIER, cleared=True)
+    assert first_places(VALUE, cleared) == ["attention.k", "mlp.down"]
+    low = dataclasses.replace(VALUE, precision="f32", error=1.0, allowed=1e-6)
+    assert first_places(low, cleared) == ["attention.k", "mlp.down"]
+    assert first_places(dataclasses.replace(low, cleared=True), cleared) == ["mlp.down"]
