@@ -1,4 +1,4 @@
-"""jax-ml/bonsai DINOv3 (NNX) beside transformers' DINOv3, with bonsai's own converter."""
+"""jax-ml/bonsai DINOv3 (NNX) beside transformers' DINOv3, with bonsai's own converter; positions not rescaled at random in training."""
 import tempfile
 import numpy as np
 import parity
@@ -10,7 +10,7 @@ from flax import nnx
 
 def pair():
     shape = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, image_size=32)
-    torch_model = DINOv3ViTModel(DINOv3ViTConfig(**shape, patch_size=8, num_register_tokens=4))
+    torch_model = DINOv3ViTModel(DINOv3ViTConfig(**shape, patch_size=8, num_register_tokens=4, pos_embed_rescale=None))
     config = modeling.ModelConfig(**shape, patch_size=(8, 8))
 
     def weights(tensors):

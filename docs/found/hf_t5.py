@@ -1,8 +1,13 @@
-"""transformers 4.57.6: T5: encoder and decoder, relative positions, tied embeddings, linen beside PyTorch."""
+"""transformers 4.57.6: T5: encoder and decoder, relative positions, tied embeddings, linen beside PyTorch; with the clip(a_max=) that JAX has lost."""
+import types
+import jax.numpy as jnp
 import numpy as np
 import parity
+from transformers.models.t5 import modeling_flax_t5
 from transformers import FlaxT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 from transformers.modeling_flax_pytorch_utils import convert_pytorch_state_dict_to_flax as convert
+
+modeling_flax_t5.jnp = types.SimpleNamespace(**{**vars(jnp), "clip": lambda x, a_max: jnp.minimum(x, a_max)})
 
 
 def pair():

@@ -15,4 +15,4 @@ def pair():
     inputs = dict(input_values=sound, attention_mask=mask)
     return parity.Pair(torch_model, (flax_model.module, {"params": flax_model.params}), inputs, weights=lambda tensors: convert(tensors, flax_model),
                        torch_call=lambda m, train, **x: m(**x).logits,
-                       flax_call=lambda m, train, **x: m(**x, deterministic=not train).logits)
+                       flax_call=lambda m, train, **x: m(**x, deterministic=not train, return_dict=True).logits)
