@@ -47,9 +47,8 @@ AGREED = ("architectures", "initial_weights", "normalisation", "plan", "resize",
 ARROWS = {
     "parity": {
         "arrays": set(),
-        "torch_layer": set(),
-        "engines": {"arrays", "torch_layer"},
-        "budgets": {"arrays", "engines", "torch_layer"},
+        "engines": {"arrays"},
+        "budgets": set(),
         "convert": {"flags", "arrays", "engines", "budgets"},
         "cause": set(),
         "result": {"cause"},

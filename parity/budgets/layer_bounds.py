@@ -8,13 +8,11 @@ from __future__ import annotations
 import copy
 import itertools
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parity.budgets.reference import C, gamma
-from parity.torch_layer import torch_backward
 
 FEW = 8  # operations on an element besides the long sums, rounded up
 
@@ -72,40 +70,69 @@ def statistics_bound(module: nn.BatchNorm2d, x: Tensor, precision: str) -> tuple
 
 
 def gradient_bounds(
-    module: nn.Module, x: np.ndarray, upstream: np.ndarray, precision: str
-) -> dict[str, np.ndarray]:
+    module: nn.Module, x: Tensor, upstream: Tensor, precision: str, training: bool
+) -> dict[str, Tensor]:
     """The largest allowed differences of the gradients of a layer's input ("input") and parameters.
 
-    All of them are sums. `x` and `upstream`, the gradient of the output, are (N, H, W, C) or (N, C), float64.
+    All of them are sums.
+
+    Args:
+      module: a convolution, a linear layer or a batch norm of images, float64.
+      x: its input, float64, in PyTorch's layout.
+      upstream: the gradient of its output, alike.
+      precision: of the engines that are compared.
+      training: the mode.
     """
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        sums = torch_backward(_absolute(module), np.abs(x), np.abs(upstream))
-        batch = upstream.size // upstream.shape[-1]  # terms of a weight's gradient
-        terms = {"input": module.weight.numel() // module.weight.shape[1]}
-        return {name: C * gamma(terms.get(name, batch), precision) * value for name, value in sums.items()}
     if isinstance(module, nn.BatchNorm2d):
-        return _batch_norm_gradient_bounds(module, x, upstream, precision)
-    return {"input": np.zeros_like(x)}
+        return _batch_norm_gradient_bounds(module, x, upstream, precision, training)
+    assert isinstance(module, nn.Conv2d | nn.Linear)
+    magnitudes = _absolute(module)
+    given = x.abs().requires_grad_()
+    names = [name for name, _ in magnitudes.named_parameters()]
+    sums = torch.autograd.grad(magnitudes(given), [given, *magnitudes.parameters()], upstream.abs())
+    terms = {"input": module.weight.numel() // module.weight.shape[1]}
+    batch = upstream.numel() // len(module.weight)  # terms of a parameter's gradient
+    return {
+        name: C * gamma(terms.get(name, batch), precision) * value
+        for name, value in zip(["input", *names], sums, strict=True)
+    }
 
 
 def _batch_norm_gradient_bounds(
-    module: nn.BatchNorm2d, x: np.ndarray, upstream: np.ndarray, precision: str
-) -> dict[str, np.ndarray]:
+    module: nn.BatchNorm2d, x: Tensor, upstream: Tensor, precision: str, training: bool
+) -> dict[str, Tensor]:
     """γ of the sums in dx = w/σ·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ g·x̂ and db = Σ g, all of magnitudes.
 
-    x̂ = (x − mean)/σ carries the error of the mean, which is a sum itself.
+    x̂ = (x − mean)/σ carries the error of the mean, which is a sum itself. In eval mode mean and σ are
+    constants, and dx = w/σ·g.
     """
-    axes = (0, 1, 2)
-    n = x.size // x.shape[-1]
-    weight, g = module.weight.detach().abs().numpy(), np.abs(upstream)
-    deviation = np.sqrt(x.var(axes) + module.eps)
-    normalised = (np.abs(x - x.mean(axes)) + np.abs(x).mean(axes)) / deviation
-    factor = C * gamma(2 * n + FEW, precision)
-    return {
-        "input": factor * weight / deviation * (g + g.mean(axes) + normalised * (g * normalised).mean(axes)),
-        "weight": factor * (g * normalised).sum(axes),
-        "bias": factor * g.sum(axes),
-    }
+    axes = (0, 2, 3)
+
+    def mean_of(array: Tensor) -> Tensor:
+        return array.mean(axes, keepdim=True)
+
+    def channels(vector: Tensor) -> Tensor:
+        return vector[None, :, None, None]
+
+    with torch.no_grad():
+        n = x.numel() // x.shape[1]
+        weight, g = channels(module.weight.abs()), upstream.abs()
+        if training:
+            mean, var, size = mean_of(x), x.var(axes, correction=0, keepdim=True), mean_of(x.abs())
+        else:
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            mean, var = channels(module.running_mean), channels(module.running_var)
+            size = mean.abs()
+        deviation = torch.sqrt(var + module.eps)
+        normalised = ((x - mean).abs() + size) / deviation
+        moved = mean_of(g) + normalised * mean_of(g * normalised) if training else torch.zeros_like(g)
+        factor = C * gamma(2 * n + FEW, precision)
+        return {
+            "input": (factor if training else C * gamma(FEW, precision)) * weight / deviation * (g + moved),
+            "weight": factor * (g * normalised).sum(axes),
+            "bias": factor * g.sum(axes),
+        }
 
 
 def _absolute(module: nn.Module) -> nn.Module:

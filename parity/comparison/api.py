@@ -102,10 +102,21 @@ def compare_halves(
     """`compare` for both halves of a pair."""
     started = time.monotonic()
     chosen, say = chosen_levels(levels), progress or (lambda _: None)
-    torch = TorchPart(half, settings_of(half, chosen), say)
-    flax = FlaxPart(flax_half, torch, say)
     limit = free_memory() if memory is None else memory
-    return _reported(Comparison(half, torch.side, torch, flax, chosen, limit, say), on_check, started)
+    return _reported(prepared(half, flax_half, chosen, limit, say), on_check, started)
+
+
+def prepared(
+    half: TorchHalf,
+    flax_half: FlaxHalf,
+    levels: frozenset[int],
+    memory: float,
+    progress: Callable[[str], None],
+) -> Comparison:
+    """The comparison of both halves, whose checks `run` makes one by one."""
+    torch = TorchPart(half, settings_of(half, levels), progress)
+    flax = FlaxPart(flax_half, torch, progress)
+    return Comparison(half, torch.side, torch, flax, levels, memory, progress)
 
 
 def _reported(

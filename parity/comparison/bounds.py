@@ -1,4 +1,4 @@
-"""Theorems on known layers, for the values that arrived at them."""
+"""Theorems on known layers, for the values and gradients that arrived at them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,93 @@ import numpy as np
 import torch
 from torch import nn
 
-from parity.budgets.layer_bounds import output_bound
-from parity.comparison.recording import Recording, Slot
+from parity.budgets.layer_bounds import gradient_bounds, output_bound, statistics_bound
+from parity.comparison.recording import Call, Key, Recording, Slot
+from parity.comparison.sides.torch_side import TorchSide
 
 KNOWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
 
-def of_layer(
-    module: nn.Module, run: Recording, slot: Slot, training: bool, precision: str
-) -> np.ndarray | None:
-    """What two sums in any order may differ by in a layer's result; None for other layers."""
-    if type(module) not in KNOWN or (isinstance(module, nn.BatchNorm2d) and not module.affine):
+class Bounds:
+    """What two sums in any order may differ by, where a known layer was pinned.
+
+    Args:
+      side: PyTorch's network.
+      run: its pinned run.
+      training: the mode.
+      precision: of the run that is compared with it.
+    """
+
+    def __init__(self, side: TorchSide, run: Recording, training: bool, precision: str):
+        self._side, self._run, self._training, self._precision = side, run, training, precision
+        self._gradients: dict[Call, dict[str, np.ndarray] | None] = {}
+
+    def __call__(self, key: Key) -> np.ndarray | None:
+        """The bound of one value, gradient or statistic, in PyTorch's layout; None if no theorem is known."""
+        what, where = key
+        if isinstance(where, Slot):
+            call = where.call
+            if what == "value" and where.side == "out":
+                return self._of_output(call)
+            if what == "grad" and where.side == "in":
+                found = self._of_gradients(call)
+                return None if found is None else found["input"]
+            return None
+        path, _, leaf = str(where).rpartition(".")
+        calls = [call for call in self._run.order if call[0] == path]
+        if what == "state" and len(calls) == 1:
+            return self._of_statistic(calls[0], leaf)
+        if what == "param" and calls:
+            parts = [(self._of_gradients(call) or {}).get(leaf) for call in calls]
+            known = [part for part in parts if part is not None]
+            return np.sum(known, axis=0) if len(known) == len(parts) else None  # a layer may run twice
         return None
-    arguments = [s for s in run.slots if s.call == slot.call and s.side == "in"]
-    if len(arguments) != 1 or (isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"):
-        return None
-    x = torch.from_numpy(run.slots[arguments[0]].value)
-    with torch.no_grad():
-        return output_bound(module, x, training, precision).numpy()
+
+    def _layer(self, call: Call) -> tuple[nn.Module, Slot] | None:
+        """The module, if it is a known one, and where its only argument arrives."""
+        module = self._side.module(call[0])
+        if type(module) not in KNOWN:
+            return None
+        if isinstance(module, nn.BatchNorm2d) and not (module.affine and module.track_running_stats):
+            return None
+        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+            return None
+        arguments = [slot for slot in self._run.slots if slot.call == call and slot.side == "in"]
+        return (module, arguments[0]) if len(arguments) == 1 else None
+
+    def _of_output(self, call: Call) -> np.ndarray | None:
+        found = self._layer(call)
+        if found is None:
+            return None
+        module, slot = found
+        x = torch.from_numpy(self._run.slots[slot].value)
+        with torch.no_grad():
+            return output_bound(module, x, self._training, self._precision).numpy()
+
+    def _of_statistic(self, call: Call, leaf: str) -> np.ndarray | None:
+        found = self._layer(call)
+        if found is None or leaf not in ("running_mean", "running_var") or found[0].momentum is None:
+            return None
+        module, slot = found
+        assert isinstance(module, nn.BatchNorm2d)
+        with torch.no_grad():
+            x = torch.from_numpy(self._run.slots[slot].value)
+            mean, var = statistics_bound(module, x, self._precision)
+        return (mean if leaf == "running_mean" else var).numpy()
+
+    def _of_gradients(self, call: Call) -> dict[str, np.ndarray] | None:
+        if call not in self._gradients:
+            self._gradients[call] = self._new_gradients(call)
+        return self._gradients[call]
+
+    def _new_gradients(self, call: Call) -> dict[str, np.ndarray] | None:
+        found = self._layer(call)
+        upstream = self._run.slots.get(Slot(*call, "out", 0))
+        if found is None or upstream is None or upstream.grad is None:
+            return None
+        module, slot = found
+        if not all(parameter.requires_grad for parameter in module.parameters()):
+            return None
+        x, gradient = (torch.from_numpy(a) for a in (self._run.slots[slot].value, upstream.grad))
+        bounds = gradient_bounds(module, x, gradient, self._precision, self._training)
+        return {name: bound.numpy() for name, bound in bounds.items()}

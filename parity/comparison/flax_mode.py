@@ -118,11 +118,15 @@ class FlaxRuns:
     def _run(
         self, way: str, precision: str, off: frozenset[Slot] = frozenset(), pins: Pins | None = None
     ) -> Recording:
-        """One program for all runs of a precision: pins are arguments, and may be off."""
+        """One program for all runs of a precision: pins are arguments, and may be off.
+
+        A network whose layers also do what is behind them has one more, for free runs in lower precisions,
+        so that these run as the network does; the free run in float64 says what belongs to what.
+        """
         return self._side.run(
             self._tensors(precision), self._inputs, precision, self._mode.training,
             pins=self._places | (pins or {}), off=frozenset(self._places) if way == FREE else off,
-            keep=self._keep, cotangents=self._cotangents,
+            keep=self._keep, cotangents=self._cotangents, fused=way == FREE and precision != "f64",
         )  # fmt: skip
 
     def _pair_outputs(self, ours: Recording) -> bool:

@@ -72,6 +72,14 @@ class TorchHalf:
         if is_of(self.model, "flax"):
             raise UserError("torch_model is a network of the other framework: the first is PyTorch's")
 
+    def side(self) -> Any:
+        """The network as a side of a comparison."""
+        from parity.comparison.sides.torch_side import TorchSide
+
+        if isinstance(self.model, TorchSide):
+            return self.model
+        return TorchSide(self.model, self.call, self.outputs, self.loss, self.seed)
+
     @property
     def arguments(self) -> Arguments:
         """The inputs in NumPy."""
@@ -135,9 +143,12 @@ class FlaxHalf:
         """
         from flax import linen, nnx
 
+        from parity.comparison.sides.flax_side import FlaxSide
         from parity.comparison.sides.linen_side import LinenSide
         from parity.comparison.sides.nnx_side import NnxSide
 
+        if isinstance(self.model, FlaxSide):
+            return self.model
         settings = (self.call, self.outputs, self.loss)
         if isinstance(self.model, nnx.Module):
             return NnxSide(self.model, *settings)

@@ -20,11 +20,11 @@ from parity.comparison.findings import (
     place,
 )
 from parity.comparison.links import InputWays, Link, Outputs
-from parity.comparison.mapping.sources import Sources
-from parity.comparison.recording import Recording, Slot
+from parity.comparison.mapping.sources import Source, Sources
+from parity.comparison.recording import Key, Recording
 from parity.comparison.reference import Own
 
-Bound = Callable[[Slot], np.ndarray | None]  # a layer's result → what a theorem allows there
+Bound = Callable[[Key], np.ndarray | None]  # what is compared → what a theorem allows, in PyTorch's layout
 
 
 class Judge:
@@ -71,12 +71,13 @@ class Judge:
             yield one, place(
                 LAYER if out else BETWEEN, *paths, theirs=one.layout.value(a.value), ours=b.value,
                 own=own.of(("value", one.torch)),
-                bound=bound(one.torch) if bound and out else None, **common,
+                bound=_carried(one.layout.value, bound, ("value", one.torch)), **common,
             )  # fmt: skip
             if a.grad is not None and b.grad is not None and one.backwards:
                 yield one, place(
                     (BETWEEN if out else LAYER) + BACKWARDS, *paths, theirs=one.layout.grad(a.grad),
-                    ours=b.grad, own=own.of(("grad", one.torch)), **common,
+                    ours=b.grad, own=own.of(("grad", one.torch)),
+                    bound=_carried(one.layout.grad, bound, ("grad", one.torch)), **common,
                 )  # fmt: skip
 
     def outputs(
@@ -89,13 +90,15 @@ class Judge:
                 theirs=one.layout.value(theirs.outputs[one.torch]), ours=ours.outputs[one.flax],
                 own=own.of(("output", one.torch)), precision=precision, order=len(theirs.order),
             )  # fmt: skip
-        if theirs.loss is not None and ours.loss is not None and what == OUTPUT:
+        if theirs.loss is not None and ours.loss is not None:
             yield place(
                 LOSS, "loss", "loss", theirs=np.asarray(theirs.loss), ours=np.asarray(ours.loss),
                 own=own.of(("loss",)), precision=precision, order=len(theirs.order),
             )  # fmt: skip
 
-    def gradients(self, theirs: Recording, ours: Recording, own: Own, precision: str) -> Iterator[Place]:
+    def gradients(
+        self, theirs: Recording, ours: Recording, own: Own, precision: str, bound: Bound | None = None
+    ) -> Iterator[Place]:
         """Of every parameter that only moves, and of every input."""
         if not ours.grads:
             return
@@ -106,7 +109,8 @@ class Judge:
             for part, grad in source.gradients(theirs.grads, ours.grads[path]):
                 yield place(
                     GRADIENT, " + ".join(part.names), path, theirs=grad, ours=ours.grads[path],
-                    own=own.of(*(("param", n) for n in part.names)), precision=precision,
+                    own=own.of(*(("param", n) for n in part.names)),
+                    bound=_gathered_bound(part, bound, "param"), precision=precision,
                     order=_position(part.names[0], starts),
                 )  # fmt: skip
         for i, (j, index) in self._inputs.items():
@@ -118,7 +122,9 @@ class Judge:
                     precision=precision,
                 )  # fmt: skip
 
-    def statistics(self, theirs: Recording, ours: Recording, own: Own, precision: str) -> Iterator[Place]:
+    def statistics(
+        self, theirs: Recording, ours: Recording, own: Own, precision: str, bound: Bound | None = None
+    ) -> Iterator[Place]:
         """Running statistics after the pass."""
         starts = {path: i for i, (path, _) in reversed(list(enumerate(theirs.order)))}
         for path, source in self._sources.items():
@@ -128,8 +134,24 @@ class Judge:
                 yield place(
                     STATISTIC, " + ".join(source.names), path, theirs=source(theirs.state),
                     ours=ours.state[path], own=own.of(*(("state", n) for n in source.names)),
+                    bound=_gathered_bound(source, bound, "state"),
                     precision=precision, order=_position(source.names[0], starts),
                 )  # fmt: skip
+
+
+def _carried(way: Callable[[np.ndarray], np.ndarray], bound: Bound | None, key: Key) -> np.ndarray | None:
+    """A bound in Flax's layout."""
+    found = bound(key) if bound else None
+    return None if found is None else way(found)
+
+
+def _gathered_bound(source: Source, bound: Bound | None, what: str) -> np.ndarray | None:
+    """The bound of a tensor of Flax, if there is one of every tensor that it is made of."""
+    if bound is None:
+        return None
+    parts = {name: bound((what, name)) for name in source.names}
+    known = {name: part for name, part in parts.items() if part is not None}
+    return source(known) if len(known) == len(parts) else None
 
 
 def _output(name: str) -> str:

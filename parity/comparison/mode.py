@@ -10,12 +10,12 @@ import numpy as np
 
 from parity.budgets.reference import lower
 from parity.comparison import links, unseen
-from parity.comparison.bounds import of_layer
+from parity.comparison.bounds import Bounds
 from parity.comparison.causes.explain import Explainer
 from parity.comparison.findings import BACKWARDS, BETWEEN, EQUAL, LESS_EXACT, LOSS, OUTPUT, STATISTIC, Place
 from parity.comparison.flax_mode import FREE, PINNED, FlaxMode
 from parity.comparison.judge import Bound, Judge
-from parity.comparison.recording import Call, Errors, Pins, Recording, Slot
+from parity.comparison.recording import Call, Errors, Pins, Recording
 from parity.comparison.reference import Own, Reference
 from parity.comparison.torch_mode import TorchMode
 from parity.comparison.weights import rounded_pins
@@ -122,9 +122,9 @@ class ModeComparison:
         """All places of two runs; the network's outputs are compared as `outputs`."""
         found = [place for _, place in self._judge.slots(theirs, ours, of, own, precision, bound)]
         found += self._judge.outputs(theirs, ours, own, precision, outputs)
-        found += self._judge.gradients(theirs, ours, own, precision)
+        found += self._judge.gradients(theirs, ours, own, precision, bound)
         if self._training:
-            found += self._judge.statistics(theirs, ours, own, precision)
+            found += self._judge.statistics(theirs, ours, own, precision, bound)
         return found
 
     def _excused(self, free: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -178,16 +178,8 @@ class ModeComparison:
         return dict(zip(self._theirs.run.outputs, cotangents, strict=True))
 
     def _bound(self, theirs: Recording, precision: str) -> Bound | None:
-        """What theorems allow at the results of known layers, in Flax's layout."""
-        if precision == "bf16":
-            return None
-        by_slot = {one.torch: one for one in self._ours.links}
-
-        def bound(slot: Slot) -> np.ndarray | None:
-            found = of_layer(self._c.side.module(slot.path), theirs, slot, self._training, precision)
-            return None if found is None else by_slot[slot].layout.value(found)
-
-        return bound
+        """What theorems allow at known layers; they say nothing of bfloat16."""
+        return None if precision == "bf16" else Bounds(self._c.side, theirs, self._training, precision)
 
     def _checks(self, found: list[Place], precision: str, way: str, title: str) -> Iterator[Check]:
         c, mode = self._c, self._mode

@@ -11,7 +11,6 @@ from parity.comparison import refusals
 from parity.comparison.halves import TorchHalf
 from parity.comparison.inputs import form_of
 from parity.comparison.levels import with_gradients
-from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.torch_mode import Settings, TorchMode
 from parity.comparison.weights import Weights, drawn
 
@@ -29,7 +28,7 @@ class TorchPart:
 
     def __init__(self, half: TorchHalf, settings: Settings, progress: Progress):
         self.settings, self._progress = settings, progress
-        self.side = side_of(half)
+        self.side = half.side()
         self.inputs, self.form = half.arguments, form_of(half.inputs)
         progress("running PyTorch")
         self.given = self.side.tensors()
@@ -72,11 +71,6 @@ class TorchPart:
         run = self.side.run(weights.fine, self.inputs, "f64", training, cotangents=cotangents)
         refusals.of_outputs(run)
         return TorchMode(training, run, cotangents)
-
-
-def side_of(half: TorchHalf) -> TorchSide:
-    """The network as a side of a comparison."""
-    return TorchSide(half.model, half.call, half.outputs, half.loss, half.seed)
 
 
 def settings_of(half: TorchHalf, levels: Collection[int]) -> Settings:

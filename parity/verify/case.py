@@ -34,18 +34,6 @@ class Case:
         """The Flax network in a precision."""
         return FlaxNetwork(self.description, self.model, precision, self.cpu_kernels)
 
-    @functools.cached_property
-    def with_all_digits(self) -> Case:
-        """The same network with weights that float32 can't hold, so that a cast to it shows."""
-        rng = np.random.default_rng(self.seed)
-        model = {
-            name: array
-            if array.dtype.kind == "i"
-            else array * (1 + 2.0**-24 * rng.uniform(-1, 1, array.shape))
-            for name, array in self.model.items()
-        }
-        return dataclasses.replace(self, model=model)
-
     def shapes(self, training: bool, precision: str) -> list[tuple[int, int]]:
         """(batch, size) of the inputs of layers: the network's own size (at seed 0), then odd ones.
 

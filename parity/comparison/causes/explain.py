@@ -21,6 +21,7 @@ from parity.comparison.findings import (
     GRADIENT,
     LAYER,
     LESS_EXACT,
+    LOSS,
     STATISTIC,
     Place,
 )
@@ -96,6 +97,8 @@ class Explainer:
     def _cause(
         self, place: Place, slots: Any, theirs: Recording, ours: Recording, watched: Recording, precision: str
     ) -> tuple[Cause, bool]:
+        if place.what == LOSS:
+            return _of_loss(theirs, ours, MATCHES[precision]), False
         if place.what == STATISTIC:
             return self._of_statistic(place, theirs, ours, watched, precision), False
         if place.what == GRADIENT or place.what.endswith(BACKWARDS):
@@ -237,3 +240,19 @@ class Explainer:
             return None
         words = f"the padding index {index} gets a gradient as an input in Flax, and none in PyTorch"
         return Cause("embedding", words)
+
+
+def _of_loss(theirs: Recording, ours: Recording, match: float) -> Cause:
+    """Why losses differ."""
+    assert theirs.loss is not None
+    assert ours.loss is not None
+    batch = next(iter(theirs.outputs.values())).shape[:1]
+    ratio = ours.loss / theirs.loss if theirs.loss else np.inf
+    for words, factor in (
+        ("the sum over the batch of {} instead of the mean", np.prod(batch)),
+        ("the mean over the batch of {} instead of the sum", 1 / np.prod(batch)),
+    ):
+        if batch != (1,) and abs(ratio - factor) <= match * factor:
+            return Cause("loss", words.format(*batch))
+    found = scale_or_rounding(np.asarray(ours.loss), np.asarray(theirs.loss), match)
+    return found if found and found.family == "precision" else Cause("loss", "the loss itself differs")

@@ -14,7 +14,6 @@ from parity.comparison.offline.folder import LEVELS, TENSORS, DescribedTorch, Re
 from parity.comparison.refusals import listed
 from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.torch_mode import TorchMode
-from parity.comparison.torch_part import side_of
 from parity.comparison.weights import Weights
 from recipe.system.errors import UserError
 
@@ -37,7 +36,7 @@ class Judging:
         self.torch = _Checked(folder)
         self.flax = RecordedFlax(folder, self.torch)
         _same_settings(half, self.torch, folder, levels)
-        self.side = self.torch.side = side_of(half)
+        self.side = self.torch.side = half.side()
         _same_numbers(self.side, half.arguments, self.torch, folder)
 
 

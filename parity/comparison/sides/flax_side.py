@@ -48,6 +48,7 @@ class FlaxSide(abc.ABC):
 
     parameters: list[str]
     guessed: str = ""  # how the mode is passed, if that is a guess
+    fuses: bool = False  # whether layers do what is behind them as well, and in separate steps if asked to
 
     def __init__(
         self,
@@ -78,6 +79,14 @@ class FlaxSide(abc.ABC):
         self, tensors: Mapping[str, Any], inputs: Arguments, precision: str, training: bool, taps: Taps
     ) -> tuple[Any, dict[str, Any]]:
         """Inside a trace: what the network returns, and all tensors but parameters afterwards."""
+
+    def dtype(self, precision: str) -> Any:
+        """Of tensors and inputs in a precision."""
+        return DTYPES[precision]
+
+    def adapted(self, fn: Caller, precision: str) -> Caller:
+        """A program that was written for float32, in a precision."""
+        return in_float64(fn, self.narrowed) if precision == "f64" else fn
 
     def _guess_call(self, signature: Callable[..., Any]) -> Caller:
         """Pass the mode by an argument whose name says so."""
@@ -131,6 +140,7 @@ class FlaxSide(abc.ABC):
         off: frozenset[Slot] | None = None,
         keep: frozenset[str] | None = None,
         cotangents: Sequence[np.ndarray] | None = None,
+        fused: bool = False,
     ) -> Recording:
         """One forward pass, and a backward pass where there are cotangents.
 
@@ -143,8 +153,9 @@ class FlaxSide(abc.ABC):
           off: pins that are there, but do nothing, so that the program is the same; None for none.
           keep: paths of the modules to record, None for all.
           cotangents: gradients of the outputs.
+          fused: whether layers that do what is behind them may; they are not recorded then.
         """
-        dtype = DTYPES[precision]
+        dtype = self.dtype(precision)
         with jax.enable_x64(precision == "f64"), jax.default_matmul_precision("highest"):
             fixed, dynamic = _split(inputs, dtype)
             given = {name: _cast(a, dtype) for name, a in tensors.items()}
@@ -163,10 +174,11 @@ class FlaxSide(abc.ABC):
             weights = [_cast(c, dtype) for c in cotangents or ()]
             floats = {i: x for i, x in dynamic.items() if is_float_array(x)}
             others = {i: x for i, x in dynamic.items() if i not in floats}
-            key = (precision, training, keep, frozenset(pinned), cotangents is None)
+            fused = fused and self.fuses
+            key = (precision, training, keep, frozenset(pinned), cotangents is None, fused)
             if key not in self._programs:
                 self._programs[key] = self._program(
-                    inputs, fixed, precision, training, keep, cotangents is None
+                    inputs, fixed, precision, training, keep, cotangents is None, fused
                 )
             program, info = self._programs[key]
             mode = "train" if training else "eval"
@@ -177,7 +189,14 @@ class FlaxSide(abc.ABC):
         return _recording(found, grads, info, len(inputs.leaves))
 
     def _program(
-        self, inputs: Arguments, fixed: Any, precision: str, training: bool, keep: Any, forward_only: bool
+        self,
+        inputs: Arguments,
+        fixed: Any,
+        precision: str,
+        training: bool,
+        keep: Any,
+        forward_only: bool,
+        fused: bool,
     ) -> tuple[Any, dict[str, Any]]:
         """The compiled program, and what is known once it was traced."""
         info: dict[str, Any] = {}
@@ -187,7 +206,7 @@ class FlaxSide(abc.ABC):
             zero: Any,
         ) -> Any:  # fmt: skip
             pins = {slot: (value, grad, probes[slot], *on) for slot, (value, grad, *on) in pinned.items()}
-            taps = Taps(keep, pins)
+            taps = Taps(keep, pins, fused)
             leaves = _merged(fixed, {**floats, **others})
             returned, state = self.forward(
                 {**learned, **rest}, inputs.replaced(leaves), precision, training, taps
@@ -215,7 +234,7 @@ class FlaxSide(abc.ABC):
                 (_, found), grads = with_grads(*args)
                 return found, grads
 
-        return jax.jit(in_float64(fn, self.narrowed) if precision == "f64" else fn), info
+        return jax.jit(self.adapted(fn, precision)), info
 
 
 def _recording(found: Any, grads: Any, info: Mapping[str, Any], inputs: int) -> Recording:

@@ -41,10 +41,16 @@ class Taps:
     Args:
       keep: paths of the modules to record, None for all.
       pins: slot → (value, gradient, probe, whether each is replaced); slots without one are recorded only.
+      fused: whether a layer may do what is behind it in one go.
     """
 
-    def __init__(self, keep: frozenset[str] | None, pins: Mapping[Slot, tuple[Any, Any, Any, Any, Any]]):
-        self._keep, self._pins = keep, pins
+    def __init__(
+        self,
+        keep: frozenset[str] | None,
+        pins: Mapping[Slot, tuple[Any, Any, Any, Any, Any]],
+        fused: bool = False,
+    ):
+        self._keep, self._pins, self.fused = keep, pins, fused
         self.values: dict[Slot, Any] = {}
         self.pinned: list[Any] = []
         self.order: list[Call] = []

@@ -41,6 +41,7 @@ class NnxSide(FlaxSide):
             if not isinstance(v, nnx.Param | nnx.BatchStat | nnx.RngState)
         }
         self._owned = _owned(model)
+        self.fuses = any(hasattr(type(module), "unfused") for _, module in nnx.iter_modules(model))
 
     def tensors(self) -> Arrays:
         """All float tensors by their dotted paths, float64."""
@@ -65,16 +66,17 @@ class NnxSide(FlaxSide):
         self, tensors: Mapping[str, Any], inputs: Arguments, precision: str, training: bool, taps: Taps
     ) -> tuple[Any, dict[str, Any]]:
         """Inside a trace: what the network returns, and all tensors but parameters afterwards."""
+        graphdef, own = self.network(precision)
         state = nnx.from_flat_state(
             [(p, v.replace(tensors[dotted(p)]) if dotted(p) in tensors else v)
-             for p, v in nnx.to_flat_state(self._state)]
+             for p, v in nnx.to_flat_state(own)]
         )  # fmt: skip
-        model: Any = nnx.merge(self._graphdef, state)
+        model: Any = nnx.merge(graphdef, state)
         model.train() if training else model.eval()
         modules = [(dotted(path), module) for path, module in nnx.iter_modules(model)]
         paths = {id(module): path for path, module in modules}
         for path, module in modules:
-            _set_dtype(module, precision)
+            self.set_dtype(module, precision)
             _without_dropout(module, path, taps)
             if path and callable(module):
                 object.__setattr__(module, "__class__", _recorded(type(module)))
@@ -87,6 +89,22 @@ class NnxSide(FlaxSide):
         return returned, {
             n: after[n].get_value() for n in self._floats if n in after and n not in self.parameters
         }
+
+    def network(self, precision: str) -> tuple[Any, Any]:
+        """The graph and the state of the network that runs in a precision."""
+        return self._graphdef, self._state
+
+    def set_dtype(self, module: Any, precision: str) -> None:
+        """Compute in a precision where the module asks for one: its constants follow this dtype."""
+        dtype = getattr(module, "dtype", None)
+        if dtype is None or precision == "f32":
+            return
+        try:
+            is_float = jnp.issubdtype(np.dtype(dtype), jnp.floating)
+        except TypeError:
+            return
+        if is_float:
+            module.dtype = DTYPES[precision].type
 
     def _is_param(self, name: str) -> bool:
         return isinstance(self._variables[name], nnx.Param)
@@ -102,35 +120,23 @@ def _recorded(cls: type) -> type:
     NNX has no forward hooks. Only the objects of one trace become of this class; `cls` is left as it is.
     """
 
-    def record(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def recorded(name: str) -> Callable[..., Any]:
+        @functools.wraps(getattr(cls, name))
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            method = getattr(cls, name)  # as it is now
             if not _ACTIVE:
                 return method(self, *args, **kwargs)
             taps, paths = _ACTIVE[-1]
             if kwargs and hasattr(cls, "unfused"):  # a layer that also does what is behind it
-                return cls.unfused(self, *args, **kwargs)
+                return (method if taps.fused else cls.unfused)(self, *args, **kwargs)
             fn = functools.partial(method, self)
             return taps.call(paths.get(id(self)), cls.__name__, fn, args, kwargs, ATOMS)
 
-        return recorded
+        return call
 
-    methods = {name: record(getattr(cls, name)) for name in METHODS if hasattr(cls, name)}
+    methods = {name: recorded(name) for name in METHODS if hasattr(cls, name)}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     return type(cls)(cls.__name__, (cls,), {**methods, **names})
-
-
-def _set_dtype(module: Any, precision: str) -> None:
-    """Compute in a precision where the module asks for one: its constants follow this dtype."""
-    dtype = getattr(module, "dtype", None)
-    if dtype is None or precision == "f32":
-        return
-    try:
-        is_float = jnp.issubdtype(np.dtype(dtype), jnp.floating)
-    except TypeError:
-        return
-    if is_float:
-        module.dtype = DTYPES[precision].type
 
 
 def _without_dropout(module: Any, path: str, taps: Taps) -> None:

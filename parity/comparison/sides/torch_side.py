@@ -36,6 +36,8 @@ class TorchSide:
       loss: what `call` returns → a scalar; without it gradients are of a random linear function of the
         outputs.
       seed: for what draws random numbers.
+      autocast: whether bfloat16 is autocast's, over float32 tensors, as in mixed-precision training; else all
+        tensors are bfloat16.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class TorchSide:
         outputs: Callable[[Any], Any] | None = None,
         loss: Callable[[Any], Tensor] | None = None,
         seed: int = 0,
+        autocast: bool = False,
     ):
+        self._autocast = autocast
         self._call = call or (lambda m, *args, train, **kwargs: m(*args, **kwargs))
         self._outputs, self._loss, self._seed = outputs or (lambda found: found), loss, seed
         self._models = {"f64": _copied(model, "f64")}
@@ -119,10 +123,11 @@ class TorchSide:
           seed: for what draws random numbers, the side's own if None.
           watch: calls whose arguments, as the module got them, are kept; so are all operations then.
         """
-        model = self._model(precision)
+        mixed = self._autocast and precision == "bf16"
+        held = "f32" if mixed else precision
+        model, dtype = self._model(held), DTYPES[held]
         _load(model, tensors)
         model.train(training)
-        dtype = DTYPES[precision]
         leaves = [_to_tensor(leaf, dtype) for leaf in inputs.leaves]
         given = inputs.replaced(
             [x.clone() if is_float_tensor(x) else x for x in leaves]
@@ -144,7 +149,8 @@ class TorchSide:
             mode, low = "train" if training else "eval", precision == "bf16"
             who = f"in {mode} mode{', in bfloat16,' if low else ''} the PyTorch network"
             stack.enter_context(running(who, "; leave bf16 out of precisions" if low else ""))
-            returned = self._call(model, *given.args, train=training, **given.kwargs)
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                returned = self._call(model, *given.args, train=training, **given.kwargs)
             outputs = {name: x for name, x in _named_leaves(self._outputs(returned)) if is_float_tensor(x)}
             if tape is not None:
                 for name, x in outputs.items():

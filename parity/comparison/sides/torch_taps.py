@@ -111,10 +111,11 @@ class _Pin(torch.autograd.Function):
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """A copy in NumPy; floats as float64."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype.is_floating_point:
-        tensor = tensor.double()
-    return tensor.contiguous().numpy().copy()
+    found = tensor.detach().cpu()
+    if found.dtype.is_floating_point:
+        found = found.double()
+    found = found.contiguous()
+    return (found.clone() if found.data_ptr() == tensor.data_ptr() else found).numpy()
 
 
 def is_float_tensor(x: Any) -> bool:

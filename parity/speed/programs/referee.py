@@ -50,7 +50,7 @@ def judge(job: Job) -> Verdict:
         images, labels = batch["image"], batch["label"].long().numpy()
 
         def reference(images: np.ndarray, precision: str) -> Arrays:
-            grads = side(precision).gradients(images, labels, problem.run.label_smoothing).grads
+            grads = side(precision).gradients(images, labels, problem.run.label_smoothing)
             return {name: grad + decay * arrays[name] for name, grad in grads.items()}
 
     given = images.double().numpy()

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from parity.cause import Alternatives, Cause, either
-from parity.engines import to_nhwc
 
 
 def of_bytes(
@@ -96,7 +95,8 @@ def _other_resizes(images: np.ndarray, size: int) -> Alternatives:
     given = torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def interpolated(options: dict[str, Any]) -> np.ndarray:
-        return to_nhwc(torch.nn.functional.interpolate(given, size=(size, size), **options))
+        resized = torch.nn.functional.interpolate(given, size=(size, size), **options)
+        return resized.permute(0, 2, 3, 1).numpy()
 
     algorithms: dict[str, dict[str, Any]] = {
         "resized bilinearly without antialiasing": {"mode": "bilinear"},

@@ -1,59 +1,16 @@
-"""Known mistakes of a training step: loss, gradients, learning rate, and SGD's update."""
+"""Known mistakes of a training step: the learning rate and SGD's update."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import torch_ref.optimizer
 from parity.arrays import Arrays
-from parity.cause import MATCH, Cause, common_ratio, either, scale_or_rounding
+from parity.cause import Cause, either
 from recipe.schedule import Schedule
-
-
-def of_loss(
-    ours: float, theirs: float, batch: int, smoothing: float, plain_ours: float, plain_theirs: float
-) -> Cause:
-    """Why the loss differs; the plain ones are without label smoothing."""
-    for words, a, b in (
-        (f"the sum over the batch of {batch} instead of the mean", ours, theirs * batch),
-        (f"in PyTorch: the sum over the batch of {batch} instead of the mean", ours * batch, theirs),
-        ("label smoothing is not applied", ours, plain_theirs),
-        ("the mean is taken twice", ours * batch, theirs),
-    ):
-        if abs(a - b) <= MATCH * abs(b):
-            return Cause("loss", words)
-    if smoothing and abs(plain_ours - plain_theirs) <= MATCH * abs(plain_theirs):
-        acts = smoothing * (ours - plain_ours) / (theirs - plain_theirs)  # the loss is linear in it
-        return Cause(
-            "loss", f"without label smoothing the losses agree; it acts like {acts:.6g}, not {smoothing:g}"
-        )
-    return scale_or_rounding(np.asarray(ours), np.asarray(theirs)) or Cause("loss", "the loss itself differs")
-
-
-def of_gradients(
-    ours: Mapping[str, np.ndarray],
-    theirs: Mapping[str, np.ndarray],
-    batch: int,
-    first: str,
-    match: float = MATCH,
-) -> Cause:
-    """Why gradients differ though the loss agrees; `first` is the wrong one nearest to the loss."""
-    ratios = {name: common_ratio(ours[name], theirs[name], match) for name in theirs}
-    known = [ratio for ratio in ratios.values() if ratio is not None]
-    if len(known) == len(ratios) and np.ptp(known) <= match * abs(known[0]):
-        ratio = known[0]
-        words = f"every gradient is {ratio:.6g} times PyTorch's"
-        if abs(ratio - batch) <= match * batch:
-            words += f", the batch size: of a loss summed instead of averaged over {batch} examples"
-        return Cause("loss", words)
-    if not np.any(ours[first]):
-        return Cause("gradient", f"{first} gets no gradient at all")
-    return scale_or_rounding(ours[first], theirs[first], match) or Cause(
-        "gradient", f"backwards from the loss, {first} is the first that differs"
-    )
 
 
 def of_learning_rate(

@@ -14,9 +14,8 @@ from parity.result import Check
 from parity.verify.case import Case
 from parity.verify.levels import (
     continuation,
-    forward,
-    gradients,
     input_pipeline,
+    networks,
     optimizer_step,
     predictions,
     structure,
@@ -42,9 +41,9 @@ def thin(case: Case) -> Case:
 
 LEVELS = {
     1: Level("structure", structure.check),
-    2: Level("evaluation forward", functools.partial(forward.check, training=False)),
-    3: Level("training forward", functools.partial(forward.check, training=True)),
-    4: Level("loss and gradients", gradients.check),
+    2: Level("evaluation forward", networks.evaluation),
+    3: Level("training forward", networks.training),
+    4: Level("loss and gradients", networks.gradients),
     5: Level("optimizer step", optimizer_step.check),
     6: Level("input pipeline", input_pipeline.check),
     7: Level("trajectory", lambda case: trajectory.check(thin(case))),
