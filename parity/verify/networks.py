@@ -38,6 +38,8 @@ class TrainedFlax(NnxSide):
       loss: logits → a scalar.
     """
 
+    described_in = "f64"
+
     def __init__(self, networks: Mapping[str, nnx.Module], loss: Callable[[Any], Any] | None = None):
         super().__init__(networks["f32"], None, None, loss)
         self._networks = {precision: nnx.split(network) for precision, network in networks.items()}

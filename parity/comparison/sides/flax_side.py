@@ -48,6 +48,7 @@ class FlaxSide(abc.ABC):
 
     parameters: list[str]
     guessed: str = ""  # how the mode is passed, if that is a guess
+    described_in: str = "f32"  # the precision in which the network is traced first
     fuses: bool = False  # whether layers do what is behind them as well, and in separate steps if asked to
 
     def __init__(
@@ -105,18 +106,20 @@ class FlaxSide(abc.ABC):
     def describe(self, inputs: Arguments, training: bool = False) -> Recording:
         """The order of calls and the shapes of all values, without computing."""
         found: dict[str, Any] = {}
+        precision = self.described_in
 
         def program(tensors: Any, leaves: Any) -> Any:
             taps = Taps(None, {})
-            returned, state = self.forward(tensors, inputs.replaced(leaves), "f32", training, taps)
+            returned, state = self.forward(tensors, inputs.replaced(leaves), precision, training, taps)
             named = {n: x for n, x in _named_leaves(self._outputs(returned)) if is_float_array(x)}
             found.update(vars(taps), outputs=named)
             arrays = [x for x in jax.tree.leaves((returned, state)) if isinstance(x, jax.Array)]
             return arrays, list(taps.values.values())
 
-        with jax.enable_x64(False):
-            tensors = {n: jax.ShapeDtypeStruct(a.shape, np.float32) for n, a in self.tensors().items()}
-            fixed, dynamic = _split(inputs, np.dtype(np.float32))
+        dtype = self.dtype(precision)
+        with jax.enable_x64(precision == "f64"):
+            tensors = {n: jax.ShapeDtypeStruct(a.shape, dtype) for n, a in self.tensors().items()}
+            fixed, dynamic = _split(inputs, dtype)
             traced, (arrays, _) = jax.make_jaxpr(
                 lambda t, d: program(t, _merged(fixed, d)), return_shape=True
             )(tensors, dynamic)
