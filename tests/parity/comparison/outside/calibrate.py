@@ -120,7 +120,7 @@ def _mlp(seed: int) -> Pair:
 def _vit(seed: int) -> Pair:
     pair = vit.mended()
     found = {f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)}
-    return {**found, "torch_model": vit.TorchViT(), "inputs": [_images(seed, 8)]}
+    return {**found, "torch_model": vit.TorchViT(vit.Size()), "inputs": [_images(seed, 8)]}
 
 
 PAIRS: dict[str, Callable[[int], Pair]] = {
