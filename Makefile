@@ -32,7 +32,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two tests with a thread each, not one after another with two
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two tests with a thread each, not one with two
 
 heavy: setup
 	$(BIN)/python -m pytest -m heavy

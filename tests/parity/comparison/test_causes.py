@@ -20,7 +20,6 @@ LAYERS: list[Callable[[], nn.Module]] = [
     lambda: nn.Conv2d(4, 4, 3, padding=1, bias=False),
     lambda: nn.BatchNorm2d(4),
     lambda: nn.Linear(6, 3),
-    nn.ReLU,
 ]
 
 
