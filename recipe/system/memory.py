@@ -1,4 +1,7 @@
-"""Freed memory stays with the process. A step on a CPU then finds the pages of the step before."""
+"""What becomes of freed memory: it stays with the process, or goes back to the system.
+
+Where it stays, a step on a CPU finds the pages of the step before.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,16 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     # one arena, grown at its end, never cut back (-1), and nothing outside of it
     return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what this process has freed, where glibc's malloc kept it for itself.
+
+    Programs that make a few large things one after another, each of other sizes, otherwise grow to twice
+    what they need.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def gpu_expected() -> bool:

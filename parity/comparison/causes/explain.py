@@ -98,7 +98,7 @@ class Explainer:
         self, place: Place, slots: Any, theirs: Recording, ours: Recording, watched: Recording, precision: str
     ) -> tuple[Cause, bool]:
         if place.what == LOSS:
-            return _of_loss(theirs, ours, MATCHES[precision]), False
+            return _of_loss(theirs, ours, precision), False
         if place.what == STATISTIC:
             return self._of_statistic(place, theirs, ours, watched, precision), False
         if place.what == GRADIENT or place.what.endswith(BACKWARDS):
@@ -242,7 +242,7 @@ class Explainer:
         return Cause("embedding", words)
 
 
-def _of_loss(theirs: Recording, ours: Recording, match: float) -> Cause:
+def _of_loss(theirs: Recording, ours: Recording, precision: str) -> Cause:
     """Why losses differ."""
     assert theirs.loss is not None
     assert ours.loss is not None
@@ -252,7 +252,9 @@ def _of_loss(theirs: Recording, ours: Recording, match: float) -> Cause:
         ("the sum over the batch of {} instead of the mean", np.prod(batch)),
         ("the mean over the batch of {} instead of the sum", 1 / np.prod(batch)),
     ):
-        if batch != (1,) and abs(ratio - factor) <= match * factor:
+        if batch != (1,) and abs(ratio - factor) <= MATCHES[precision] * factor:
             return Cause("loss", words.format(*batch))
-    found = scale_or_rounding(np.asarray(ours.loss), np.asarray(theirs.loss), match)
-    return found if found and found.family == "precision" else Cause("loss", "the loss itself differs")
+    found = scale_or_rounding(np.asarray(ours.loss), np.asarray(theirs.loss), MATCHES[precision])
+    if precision != "f64" and found and found.family == "precision":
+        return found
+    return Cause("loss", "the loss itself differs")

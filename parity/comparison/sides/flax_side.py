@@ -22,6 +22,7 @@ from parity.comparison.refusals import running
 from parity.comparison.sides.flax_taps import Taps, is_float_array
 from parity.comparison.sides.flow import reached_slots, unused_calls
 from recipe.system.errors import UserError
+from recipe.system.memory import give_back_freed_memory
 
 DTYPES: dict[str, Any] = {
     "f64": np.dtype(np.float64),
@@ -158,6 +159,7 @@ class FlaxSide(abc.ABC):
           cotangents: gradients of the outputs.
           fused: whether layers that do what is behind them may; they are not recorded then.
         """
+        give_back_freed_memory()  # of the run before, whose arrays had other sizes
         dtype = self.dtype(precision)
         with jax.enable_x64(precision == "f64"), jax.default_matmul_precision("highest"):
             fixed, dynamic = _split(inputs, dtype)
