@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+
 from parity.comparison import refusals
 from parity.comparison.flax_mode import FlaxMode, FlaxRuns
 from parity.comparison.halves import FlaxHalf
@@ -83,7 +85,10 @@ class FlaxPart:
         parameters = tuple(self._side.parameters)
         refusals.of_mapping(mapped, parameters, settings.gradients)
         model = half.model[0] if isinstance(half.model, tuple | list) else half.model
-        self._own = self._side.tensors()
+        self._own = {  # of a tensor that has a source the shape alone
+            path: np.broadcast_to(0.0, array.shape) if path in mapped.sources else array
+            for path, array in self._side.tensors().items()
+        }
         self.network = FlaxNetwork(
             type(model).__name__, tuple(self._own), parameters, self._side.owned(), mapped,
             input_ways(torch.inputs.leaves, self._leaves), tuple(notes),

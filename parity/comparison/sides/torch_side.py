@@ -160,10 +160,7 @@ class TorchSide:
             loss = None
             if cotangents is not None:
                 loss = self._backward(returned, list(outputs.values()), cotangents)
-            grads = {
-                name: np.zeros(p.shape) if p.grad is None else to_numpy(p.grad)
-                for name, p in model.named_parameters()
-            }
+            grads = {name: _taken(p) for name, p in model.named_parameters()}
             state = {n: to_numpy(b) for n, b in model.named_buffers() if b.dtype.is_floating_point}
         return Recording(
             taps.slots, taps.order, taps.kinds, {n: to_numpy(o) for n, o in outputs.items()}, state, grads,
@@ -189,6 +186,12 @@ class TorchSide:
         if precision not in self._models:
             self._models[precision] = _copied(self._models["f64"], precision)
         return self._models[precision]
+
+
+def _taken(parameter: nn.Parameter) -> np.ndarray:
+    """A parameter's gradient, which it has no longer."""
+    grad, parameter.grad = parameter.grad, None
+    return np.zeros(parameter.shape) if grad is None else to_numpy(grad)
 
 
 def _copied(model: nn.Module, precision: str) -> nn.Module:
