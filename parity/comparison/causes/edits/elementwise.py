@@ -103,7 +103,7 @@ def halved(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
 
 
 def moved(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
-    """An activation that is at the other factor, or before a sum instead of behind it."""
+    """An activation that is at the other factor, or at the other side of a sum."""
     step = piece[numbers[0]]
     if step.name not in FUNCTIONS or len(numbers) > 1:
         return
@@ -119,6 +119,10 @@ def moved(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
             words = f"{step.name} comes before the sum, at {name}"
             yield "activation", words, {**passed, inputs[0].step: change}
     for number in piece.behind(here)[:1]:
+        if piece[number].name == "add" and len(piece.inputs(number)) == 2:
+            words = f"{step.name} comes behind the sum, not before it"
+            changes = {here: lambda x, *_, **__: x, number: lambda x, y, *_, **__: f(x + y)}
+            yield "activation", words, changes
         if piece[number].name == "mul" and len(piece.inputs(number)) == 2:
             first = piece.inputs(number)[0].step == here
             changes = {
