@@ -14,7 +14,6 @@ import torch
 from flax import nnx
 from torch import Tensor
 
-import torch_ref.capture
 import torch_ref.steps
 from flax_resnet.train_state import DTYPES as FLAX_DTYPES
 from flax_resnet.train_state import abstract_model, fit
@@ -63,7 +62,6 @@ class FlaxNetwork:
     def __init__(
         self, description: ModelDescription, model: Arrays, precision: str, cpu_kernels: str = "auto"
     ):
-        self.precision = precision
         self._graphdef, params, batch_stats = abstract_model(description, precision, cpu_kernels)
         tree = split(model)
         self.params, self.batch_stats = fit(tree["params"], params), fit(tree["batch_stats"], batch_stats)

@@ -19,7 +19,7 @@ from flax_resnet import steps
 from parity.budgets.reference import Arrays, distance, reference_errors, scaled
 from parity.cause import UNKNOWN, Cause
 from parity.comparison.api import prepared
-from parity.comparison.findings import BETWEEN, GRADIENT, INPUT_GRADIENT, LAYER, LOSS, Place
+from parity.comparison.findings import BACKWARDS, BETWEEN, GRADIENT, INPUT_GRADIENT, LAYER, LOSS, Place
 from parity.comparison.pair import Pair
 from parity.engines import to_float
 from parity.result import Check, Finding, Findings
@@ -31,7 +31,7 @@ from torch_ref.train_state import DTYPES
 
 BLOCKS = ("ResBlock", "Bottleneck", "Sequential")  # modules that hold layers
 SUFFIXES = {
-    LAYER: "", BETWEEN: " input", LAYER + ", backwards": " dinput", BETWEEN + ", backwards": " doutput",
+    LAYER: "", BETWEEN: " input", LAYER + BACKWARDS: " dinput", BETWEEN + BACKWARDS: " doutput",
 }  # fmt: skip
 
 
