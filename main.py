@@ -31,14 +31,17 @@ WORKDIR = flags.DEFINE_string(
     "workdir", "", "Where outputs go; else to the checkpoint's run, or to runs/<config.name>."
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint or a workdir.")
-IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders.")
+IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders; - is standard input.")
 OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
 
 MODES = ("train", "eval", "predict", "summary")
 
 
 def main() -> int:
-    """Run the program and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
+    """Run the program and return its exit status: 0, 2 for wrong input, 130 when interrupted.
+
+    A prediction that can't read some of the images returns 1.
+    """
     keep_freed_memory()
     try:
         arguments = parse()
@@ -75,7 +78,7 @@ def run_on_data(mode: str, config: ConfigDict) -> int:
     checkpoint, workdir = places(mode, config)
     engine = engine_of(config)
     try:
-        data = data.hold_out(held_out) if held_out else data
+        data = data.hold_out(held_out)
         if mode == "train":
             return commands.train(engine, describe_run(config, data, workdir), data, notice)
         return commands.evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recipe.architectures import ModelDescription
-from recipe.data import Dataset, images
+from recipe.data import Dataset, images, picture_files
 from recipe.output import layer_table, plots, tables
 from recipe.system import files
 from recipe.system.errors import UserError, choice
@@ -19,7 +20,6 @@ from recipe.training.description import Inference, RunDescription
 from recipe.training.engine import Engine
 from recipe.training.loop import Interrupted, TrainingLoop, write_pictures
 
-OUTPUTS = ("table", "json", "csv")
 TOP = 5
 GRID_PIXELS = 160  # longest side of a picture in the grid
 
@@ -96,28 +96,70 @@ def evaluate(
 def predict(
     engine: Engine, inference: Inference, checkpoint: str, paths: Sequence[str], output: str, folder: Path
 ) -> int:
-    """Print the most likely classes of image files, and draw them as a captioned grid."""
-    choice("output", output, OUTPUTS)
+    """Print the most likely classes of image files, and draw them as a captioned grid.
+
+    Returns:
+      0, or 1 if some of the images can't be read; each of them gets its reason as a row, and on stderr.
+
+    Raises:
+      UserError: if none can be read.
+    """
+    choice("output", output, tables.OUTPUTS)
     if not paths:
         raise UserError("predict needs images: --images FILE_OR_FOLDER…")
-    found = images.find(paths)
+    found = picture_files.find(paths)
+    if found.left_out:
+        print(picture_files.notice(found.left_out), file=sys.stderr)
     description, predictor = engine.load(checkpoint, inference)
-    batch = np.stack([images.load(path, description.image_size) for path in found])
-    probabilities = np.exp(metrics.log_softmax(predictor.logits(batch)))
-    tops = tables.top_k(probabilities, description.class_names, k=TOP)
-    print(tables.predictions([str(path) for path in found], tops, output))
+    read = _read(found.pictures, description.image_size)
+    probabilities = np.exp(metrics.log_softmax(predictor.logits(np.stack(list(read.squares.values())))))
+    tops = dict(zip(read.squares, tables.top_k(probabilities, description.class_names, k=TOP), strict=True))
+    results = [read.errors[i].reason if i in read.errors else tops[i] for i in range(len(found.pictures))]
+    print(tables.predictions([str(path) for path in found.pictures], results, output))
     grid = folder / "predictions.png"
-    shown = found[: plots.MOST_PREDICTIONS]
     with pictures_in(folder):
         plots.predictions(
-            [images.load_original(path, GRID_PIXELS) for path in shown],
-            [f"{path.name}\n{top[0][0]} {top[0][1]:.0%}" for path, top in zip(shown, tops, strict=False)],
+            list(read.thumbnails.values()),
+            [f"{found.pictures[i].name}\n{tops[i][0][0]} {tops[i][0][1]:.0%}" for i in read.thumbnails],
             grid,
             title=f"{description.arch} trained on {description.dataset}",
-            more=len(found) - len(shown),
+            more=len(read.squares) - len(read.thumbnails),
         )
     print(f"Picture: {grid}", file=sys.stderr)
-    return 0
+    for error in read.errors.values():
+        print(f"error: {error}", file=sys.stderr)
+    return 1 if read.errors else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """Decoded images, each by its place in a list of paths."""
+
+    squares: dict[int, np.ndarray]  # what the network gets, uint8 (size, size, 3)
+    thumbnails: dict[int, np.ndarray]  # for the grid, of as many as it holds
+    errors: dict[int, images.UnreadableImage]  # of those that can't be read
+
+
+def _read(paths: Sequence[Path], size: int) -> _Images:
+    """Read each image once, since a pipe can't be read twice; `size` is that of the network's input.
+
+    Raises:
+      UserError: if none can be read.
+    """
+    read = _Images({}, {}, {})
+    for i, path in enumerate(paths):
+        try:
+            image = images.read(path)
+        except images.UnreadableImage as error:
+            read.errors[i] = error
+            continue
+        read.squares[i] = images.square(image, size)
+        if len(read.thumbnails) < plots.MOST_PREDICTIONS:
+            read.thumbnails[i] = images.thumbnail(image, GRID_PIXELS)
+    if not read.squares:
+        first, *others = read.errors.values()
+        raise UserError(f"none of the {len(paths):,} images can be read: {first}") if others else first
+    return read
 
 
 def summary(engine: Engine, model: ModelDescription) -> int:

@@ -91,9 +91,13 @@ def test_predict_takes_images_of_any_kind(run: tuple[str, Path, str], tmp_path: 
     as_csv = command(*arguments, "--output=csv", "--images", str(folder), str(single))
     rows = list(csv.DictReader(io.StringIO(as_csv.stdout)))
     assert [float(row["probability"]) for row in rows] == [t["probability"] for e in result for t in e["top"]]
-    wrong = command(*arguments, "--images", str(single), "main.py")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "can't read the image main.py" in wrong.stderr
+    partly = command(*arguments, "--output=csv", "--images", "main.py", str(single))
+    assert partly.returncode == 1
+    assert [row["image"] for row in csv.DictReader(io.StringIO(partly.stdout))] == [
+        "main.py",
+        *[str(single)] * 5,
+    ]
+    assert "error: can't read the image main.py" in partly.stderr
     table = command(*arguments[:-1], "--images", str(single))  # no --workdir: to the checkpoint's run
     assert (workdir / "predict" / "predictions.png").exists()
     assert f"{result[2]['top'][0]['class']} {result[2]['top'][0]['probability']:.1%}" in table.stdout
@@ -144,6 +148,7 @@ WRONG = {
     "checkpoint": (("--mode=eval", DIGITS, "--checkpoint=/nowhere"), "no checkpoint at /nowhere"),
     "no images": (("--mode=predict", "--checkpoint=/nowhere"), "predict needs images"),
     "output": (("--mode=predict", "--images=main.py", "--output=xml"), "unknown output 'xml'"),
+    "address": (("--mode=predict", "--images=https://example.com/a.jpg"), "https://example.com/a.jpg"),
 }  # fmt: skip
 
 

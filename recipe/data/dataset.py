@@ -50,12 +50,19 @@ class Dataset:
         """The dataset with `count` of its training images as test images, to choose a recipe by.
 
         They are spread evenly, so that classes stay balanced where images are sorted by them. Mean and
-        standard deviation stay those of all training images.
+        standard deviation stay those of all training images. With a `count` of 0 it stays as it is.
 
         Raises:
-          UserError: if no training image would be left.
+          UserError: if no training image, or no test image, would be left.
         """
         total = len(self.train_images)
+        if not count and not len(self.test_images):
+            raise UserError(
+                f"{self.title} have no test part: put some of them into test/<class>/, or add "
+                f"--config.data.holdout={max(1, total // 10)} to test on so many of the {total}"
+            )
+        if not count:
+            return self
         if count >= total:
             raise UserError(
                 f"config.data.holdout={count} leaves nothing to train on: "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 Top = list[tuple[str, float]]  # (class name, probability), the most likely first
+Prediction = Top | str  # or why there is none
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -55,33 +56,58 @@ def top_k(probabilities: np.ndarray, class_names: Sequence[str], k: int = 5) -> 
     ]
 
 
-def predictions(names: Sequence[str], tops: Sequence[Top], output: str) -> str:
-    """Write the predictions for named images as a "table", as "json" or as "csv"."""
+def predictions(names: Sequence[str], results: Sequence[Prediction], output: str) -> str:
+    """Write the predictions for named images as a "table", as "json" or as "csv".
+
+    An image without one has its reason in a row: in JSON as "error" beside an empty "top", in CSV in the
+    column "error".
+    """
     names = [
         name.encode("utf-8", "replace").decode() for name in names
     ]  # a file's may be in another encoding
-    if output == "json":
-        images = [
-            {"image": name, "top": [{"class": label, "probability": p} for label, p in top]}
-            for name, top in zip(names, tops, strict=True)
-        ]
-        return json.dumps(images, indent=2, ensure_ascii=False)
-    if output == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "rank", "class", "probability"])
-        for name, top in zip(names, tops, strict=True):
-            for rank, (label, p) in enumerate(top, 1):
-                # every digit, but no exponent: not all that reads CSV takes 1e-09 for a number
-                writer.writerow([name, rank, label, np.format_float_positional(p, trim="0")])
-        return text.getvalue().rstrip("\n")
-    cells = [[f"{label} {p:.1%}" for label, p in top] for top in tops]
+    return _WRITERS[output](names, results)
+
+
+def _json(names: Sequence[str], results: Sequence[Prediction]) -> str:
+    images = [
+        {"image": name, "top": [], "error": result}
+        if isinstance(result, str)
+        else {"image": name, "top": [{"class": label, "probability": p} for label, p in result]}
+        for name, result in zip(names, results, strict=True)
+    ]
+    return json.dumps(images, indent=2, ensure_ascii=False)
+
+
+def _csv(names: Sequence[str], results: Sequence[Prediction]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "rank", "class", "probability", "error"])
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, str):
+            writer.writerow([name, "", "", "", result])
+            continue
+        for rank, (label, p) in enumerate(result, 1):
+            # every digit, but no exponent: not all that reads CSV takes 1e-09 for a number
+            writer.writerow([name, rank, label, np.format_float_positional(p, trim="0"), ""])
+    return text.getvalue().rstrip("\n")
+
+
+def _table(names: Sequence[str], results: Sequence[Prediction]) -> str:
+    cells = [
+        [] if isinstance(result, str) else [f"{label} {p:.1%}" for label, p in result] for result in results
+    ]
     name_width = max(map(len, names), default=0)
     cell_width = max((len(cell) for row in cells for cell in row), default=0)
     return "\n".join(
-        "  ".join([name.ljust(name_width), *(cell.ljust(cell_width) for cell in row)]).rstrip()
-        for name, row in zip(names, cells, strict=True)
+        f"{name:<{name_width}}  error: {result}"
+        if isinstance(result, str)
+        else "  ".join([name.ljust(name_width), *(cell.ljust(cell_width) for cell in row)]).rstrip()
+        for name, row, result in zip(names, cells, results, strict=True)
     )
+
+
+_WRITERS = {"table": _table, "json": _json, "csv": _csv}
+OUTPUTS = tuple(_WRITERS)
 
 
 def _row(name: str, width: int, count: int, correct: int) -> str:

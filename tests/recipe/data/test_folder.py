@@ -84,6 +84,71 @@ def test_new_empty_classes_and_hidden_folders(folder: Path):
         recipe.data.load("folder", str(folder))
 
 
+def test_what_systems_leave_behind_is_no_class(folder: Path):
+    for name in ("@eaDir", "__MACOSX", ".ipynb_checkpoints", "#recycle", "lost+found", "$RECYCLE.BIN"):
+        paint(folder / "train" / name / "a.png", (8, 8), 0)
+        paint(folder / "train/cat" / name / "a.png", (8, 8), 0)
+    data = recipe.data.load("folder", str(folder))
+    assert data.class_names == ("cat", "dog")
+    assert len(data.train_images) == 3
+
+
+def test_pictures_that_pillow_cannot_read_are_named_once(folder: Path, caplog: pytest.LogCaptureFixture):
+    for name in ("train/cat/i.heic", "test/dog/j.HEIC"):
+        (folder / name).touch()
+    assert len(recipe.data.load("folder", str(folder)).train_images) == 3
+    (message,) = caplog.messages
+    assert message == (
+        f"left out 2 images that Pillow can't read: 2 HEIC ({folder}/train/cat/i.heic, "
+        f"{folder}/test/dog/j.HEIC); convert them to JPEG or PNG"
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train", "TEST"),
+        ("training", "val"),
+        ("train", "valid"),
+        ("TRAIN", "Validation"),
+        ("Train", "testing"),
+    ],
+)
+def test_other_names_of_the_parts(folder: Path, train: str, test: str):
+    expected = recipe.data.load("folder", str(folder))
+    assert expected.source == "train/ and test/, a folder per class"
+    rename(folder, train=train, test=test)
+    data = recipe.data.load("folder", str(folder))
+    assert data.digest == expected.digest
+    assert data.source == f"{train}/ and {test}/, a folder per class"
+
+
+def test_a_validation_part_beside_a_test_part_is_not_used_and_said_to_be(folder: Path):
+    expected = recipe.data.load("folder", str(folder)).digest
+    shutil.copytree(folder / "train", folder / "val")
+    data = recipe.data.load("folder", str(folder))
+    assert (data.digest, data.source) == (expected, "train/ and test/, not val/, a folder per class")
+
+
+def test_without_a_test_part_training_pictures_can_be_held_out(folder: Path):
+    shutil.rmtree(folder / "test")
+    for directory in (folder, folder / "train"):
+        data = recipe.data.load("folder", str(directory))
+        assert (data.class_names, data.source) == (("cat", "dog"), "a folder per class, without a test part")
+        assert (len(data.train_images), data.test_images.shape) == (3, (0, 32, 32, 3))
+        with pytest.raises(UserError, match=r"have no test part: put .*--config\.data\.holdout=1 to test on"):
+            data.hold_out(0)
+        held_out = data.hold_out(1)
+        assert (held_out.train_labels.tolist(), held_out.test_labels.tolist()) == ([0, 1], [0])
+
+
+def test_the_right_folder_is_named_where_another_one_was(folder: Path):
+    with pytest.raises(UserError, match=rf"only the training part; .*--config\.data\.dir={folder}$"):
+        recipe.data.load("folder", str(folder / "train"))
+    with pytest.raises(UserError, match=rf"no train/ and test/, but .* has: --config\.data\.dir={folder}$"):
+        recipe.data.load("folder", str(folder.parent))
+
+
 def test_a_channel_that_is_always_the_same_becomes_zero(folder: Path):
     for name, (size, grey) in PICTURES.items():
         Image.new("RGB", size, (grey, grey, 9)).save(folder / name)
@@ -107,14 +172,40 @@ def one_colour(root: Path) -> None:
         paint(root / name, (32, 32), 7)
 
 
+def all_damaged(root: Path) -> None:
+    for name in PICTURES:
+        (root / name).write_bytes(b"no")
+
+
+def heic_alone(root: Path) -> None:
+    (root / "test/cat/z.png").unlink()
+    (root / "test/cat/z.heic").touch()
+
+
+def only_pictures(root: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(root / part)
+    paint(root / "a.png", (8, 8), 0)
+
+
+def rename(root: Path, **names: str) -> None:
+    for part, name in names.items():
+        (root / part).rename(root / name)
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
-    "part": (lambda root: shutil.rmtree(root / "test"), r"no folder .*test; pictures are looked for in DIR"),
+    "part": (lambda root: shutil.rmtree(root / "train"), r"no folder .*train; pictures are looked for"),
+    "no folder": (shutil.rmtree, r"no folder .*pictures; pictures are looked for in DIR"),
     "class": (lambda root: (root / "test/bird").mkdir(), "class 'bird' is in only one of"),
     "empty": (lambda root: (root / "test/cat/z.png").unlink(), r"no image in the folder .*test/cat"),
     "damaged": (lambda root: (root / "train/cat/b.png").write_text("no"), r"can't read the image .*b\.png"),
-    "one class": (one_class, r"has 1 folders; two classes"),
+    "one class": (one_class, r"has 1 folder; two classes"),
     "strange name": (strange_name, r"the class folder 'd\\no\\udce9g' has a name that can't be printed"),
     "one colour": (one_colour, r"are all of one colour"),
+    "all damaged": (all_damaged, r"5 of 5 images can't be read: can't read .*a\.png: .*; and 2 more$"),
+    "HEIC alone": (heic_alone, r"Pillow can read none of the images in the folder .*test/cat: 1 HEIC \("),
+    "two test parts": (lambda root: rename(root, test="Test", train="TEST"), r"holds TEST/ and Test/: call"),
+    "only pictures": (only_pictures, r"has no folders; two classes are needed at least, a folder each"),
 }  # fmt: skip
 
 

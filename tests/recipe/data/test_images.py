@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from recipe.data import images
+from recipe.data import images, picture_files
 from recipe.system.errors import UserError
 
 RNG = np.random.default_rng(0)
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 
 
 def test_an_image_of_the_right_size_comes_through_unchanged(tmp_path: Path):
@@ -54,11 +61,15 @@ def test_the_centre_is_kept(tmp_path: Path, wide: bool):
     Image.fromarray(bands if wide else bands.transpose(1, 0, 2)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(images.load(tmp_path / "a.png", 30), np.full((30, 30, 3), [0, 255, 0]))
     assert images.load(tmp_path / "a.png", 8).shape == (8, 8, 3)
-    assert images.load_original(tmp_path / "a.png", 45).shape == ((15, 45, 3) if wide else (45, 15, 3))
-    assert images.load_original(tmp_path / "a.png", 500).shape[:2] == ((30, 90) if wide else (90, 30))
+    assert images.thumbnail(images.read(tmp_path / "a.png"), 45).shape == (
+        (15, 45, 3) if wide else (45, 15, 3)
+    )
+    assert images.thumbnail(images.read(tmp_path / "a.png"), 500).shape[:2] == (
+        (30, 90) if wide else (90, 30)
+    )
 
 
-def test_unreadable_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_images_are_named(tmp_path: Path):
     good = tmp_path / "good.png"
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(good)
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:2000])
@@ -68,9 +79,6 @@ def test_unreadable_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(UserError, match=name) as error:
             images.load(tmp_path / name, 32)
         assert len(str(error.value).splitlines()) == 1
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match="decompression bomb"):
-        images.load(good, 32)
 
 
 def test_deep_grey_keeps_its_range(tmp_path: Path):
@@ -172,43 +180,183 @@ def test_the_first_frame_of_an_animation(tmp_path: Path):
 def test_a_thin_line_still_makes_a_square(tmp_path: Path, width: int, height: int):
     Image.new("RGB", (width, height), "red").save(tmp_path / "a.png")
     assert (images.load(tmp_path / "a.png", 32) == np.full((32, 32, 3), [255, 0, 0])).all()
-    assert max(images.load_original(tmp_path / "a.png", 64).shape[:2]) == 64
+    assert max(images.thumbnail(images.read(tmp_path / "a.png"), 64).shape[:2]) == 64
 
 
-def test_find_sorts_whatever_the_file_system_says(tmp_path: Path):
-    names = [f"{i:02}.png" for i in RNG.permutation(50)]
-    for name in names:
-        (tmp_path / name).touch()
-    assert images.find([str(tmp_path)]) == [tmp_path / name for name in sorted(names)]
+# Pictures of more pixels than Pillow's limit, which the tests set to 1,000.
 
 
-def test_what_is_no_picture_of_its_own_is_passed_over_in_folders(tmp_path: Path):
-    for name in ("a.png", "._a.png", "paper.pdf", "film.mpg"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert images.find([str(tmp_path)]) == [tmp_path / "a.png"]
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr(images, "KEPT_PIXELS", 200)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 300)
 
 
-def test_a_picture_that_is_too_large_to_be_safe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Pillow itself only warns between one and two times its limit."""
-    Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
-    for limit in (1000, 500):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(UserError, match=r"bomb\.png") as error:
-            images.load(tmp_path / "bomb.png", 32)
+def halves(width: int, height: int) -> np.ndarray:
+    """Red above, blue below."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, :, 0] = pixels[height // 2 :, :, 2] = 255
+    return pixels
+
+
+@pytest.mark.parametrize(("size", "fits"), [((40, 50), True), ((40, 51), False)])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.gif", "a.ppm", "progressive.jpg"])
+def test_up_to_twice_the_limit_a_picture_is_reduced(
+    name: str, size: tuple[int, int], fits: bool, tmp_path: Path, small_limit: None
+):
+    options = {"progressive": True} if name == "progressive.jpg" else {}
+    Image.fromarray(halves(*size)).save(tmp_path / name, **options)
+    if not fits:
+        with pytest.raises(UserError, match=rf"{name}: .*decompression bomb") as error:
+            images.read(tmp_path / name)
         assert len(str(error.value).splitlines()) == 1
+        return
+    image = images.read(tmp_path / name)
+    assert image.size == (10, 13)
+    np.testing.assert_allclose(images.square(image, 2).astype(int), halves(2, 2), atol=60)
 
 
-def test_find_searches_folders(tmp_path: Path):
-    for name in ("b.png", "a.JPG", "notes.txt", "deep/c.gif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in images.find([str(tmp_path)])] == ["a.JPG", "b.png", "c.gif"]
-    assert images.find([str(tmp_path / "notes.txt")]) == [tmp_path / "notes.txt"]
-    (tmp_path / "none").mkdir()
-    for name in ("none", "absent"):
-        with pytest.raises(UserError, match=name):
-            images.find([str(tmp_path / name)])
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(tmp_path: Path, small_limit: None):
+    Image.fromarray(halves(50, 60)).save(tmp_path / "a.jpg")
+    assert images.read(tmp_path / "a.jpg").size == (13, 15)
+    Image.fromarray(halves(50, 61)).save(tmp_path / "b.jpg")
+    with pytest.raises(UserError, match="decompression bomb"):
+        images.read(tmp_path / "b.jpg")
+
+
+def test_large_pictures_of_formats_that_take_much_memory_are_refused(tmp_path: Path, small_limit: None):
+    Image.fromarray(halves(30, 33)).save(tmp_path / "a.webp")
+    assert images.read(tmp_path / "a.webp").size == (30, 33)
+    Image.fromarray(halves(30, 34)).save(tmp_path / "b.webp")
+    with pytest.raises(
+        UserError, match=r"b\.webp: with 1,020 pixels it is too large for WEBP, .*convert it to"
+    ):
+        images.read(tmp_path / "b.webp")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
+def test_bands_are_seamless_in_every_mode(
+    mode: str, tmp_path: Path, small_limit: None, monkeypatch: pytest.MonkeyPatch
+):
+    """Reduced in bands, a picture is what it is when it is converted and reduced as a whole."""
+    values = RNG.integers(0, 256, (41, 37), dtype=np.uint8)
+    picture = Image.fromarray(values)
+    if mode in ("I;16", "F"):
+        picture = Image.fromarray(values.astype({"I;16": np.uint16, "F": np.float32}[mode]) * 3)
+    elif mode in ("LA", "RGBA"):
+        picture = picture.convert(mode[:-1])
+        picture.putalpha(Image.fromarray(values.T.copy().reshape(41, 37)))
+    else:
+        picture = picture.convert(mode)
+    assert picture.mode == mode
+    picture.save(tmp_path / "a.tif")
+    in_bands = np.asarray(images.read(tmp_path / "a.tif"))
+    assert in_bands.shape == (14, 13, 3)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 10**6)
+    np.testing.assert_array_equal(in_bands, images.read(tmp_path / "a.tif"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    np.testing.assert_array_equal(in_bands, images.read(tmp_path / "a.tif").reduce(3))
+
+
+def test_a_large_turned_photograph_is_set_upright(tmp_path: Path, small_limit: None):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(halves(40, 48))))
+    for name in ("a.png", "a.jpg"):
+        turned.save(tmp_path / name, exif=exif)
+        np.testing.assert_allclose(images.load(tmp_path / name, 2).astype(int), halves(2, 2), atol=25)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "progressive.jpg", "a.tif"])
+def test_a_photograph_of_108_megapixels_takes_bounded_memory(name: str, tmp_path: Path):
+    options = {"progressive": True} if name == "progressive.jpg" else {}
+    Image.linear_gradient("L").resize((12000, 9000)).convert("RGB").save(tmp_path / name, **options)
+    program = f"""
+import resource
+from pathlib import Path
+from recipe.data import images, picture_files
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+picture = images.load(Path({str(tmp_path / name)!r}), 32)
+assert picture[0].mean() < 8 < 247 < picture[-1].mean()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 550  # MB
+
+
+# What is no file, and what Pillow does not know.
+
+
+def pipe(path: Path, data: bytes) -> threading.Thread:
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=[data])
+    writer.start()
+    return writer
+
+
+def test_a_named_pipe_is_read(tmp_path: Path):
+    pixels = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    writer = pipe(tmp_path / "pipe", (tmp_path / "a.png").read_bytes())
+    np.testing.assert_array_equal(images.load(tmp_path / "pipe", 64), pixels)
+    writer.join()
+
+
+class Stdin(io.TextIOWrapper):
+    def __init__(self, data: bytes, terminal: bool = False):
+        super().__init__(io.BytesIO(data))
+        self.isatty = lambda: terminal  # type: ignore[method-assign]
+
+
+def test_standard_input_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (stdin,) = picture_files.find(["-"]).pictures
+    assert stdin == Path("/dev/stdin")
+    pixels = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    monkeypatch.setattr(sys, "stdin", Stdin((tmp_path / "a.png").read_bytes()))
+    np.testing.assert_array_equal(images.load(stdin, 8), pixels)
+    with pytest.raises(UserError, match=r"^can't read the image /dev/stdin: it is empty$"):
+        images.load(stdin, 8)
+    for nothing, reason in ((Stdin(b"", terminal=True), "is a terminal"), (None, "is closed")):
+        monkeypatch.setattr(sys, "stdin", nothing)
+        with pytest.raises(UserError, match=reason):
+            images.load(stdin, 8)
+
+
+def test_a_pipe_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "_MOST_BYTES", 10_000)
+    with pytest.raises(UserError, match="more than 10,000 bytes came out of the pipe"):
+        images.load(Path("/dev/zero"), 8)
+
+
+WHAT_IT_IS = {
+    "heic.jpg": (HEIC, "HEIC, which Pillow can't read; convert it to JPEG or PNG"),
+    "heic.HEIC": (b"", "HEIC, which"),
+    "jxl": (b"\xff\x0a" + bytes(20), "JPEG XL, which"),
+    "boxed.jpg": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "JPEG XL, which"),
+    "preview.cr2": (b"II*\0", "camera raw, which"),
+    "fuji": (b"FUJIFILMCCD-RAW 0201", "camera raw, which"),
+    "canon": (b"\0\0\0\x18ftypcrx \0\0\0\x01", "camera raw, which"),
+    "film.jpg": (b"\0\0\0\x18ftypisom\0\0\0\x01", "a video"),
+    "page.jpg": (b"\n<!DOCTYPE html>\n<html>", "a web page"),
+    "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    "drawing": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG, which"),
+    "paper.jpg": (b"%PDF-1.7", "a PDF"),
+    "empty.jpg": (b"", "empty"),
+    "zeros.jpg": (bytes(1000), "damaged, or of a format that Pillow does not know"),
+}
+
+
+@pytest.mark.parametrize("name", WHAT_IT_IS)
+def test_the_reason_says_what_a_file_is(name: str, tmp_path: Path):
+    data, reason = WHAT_IT_IS[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(images.UnreadableImage, match=f"{name}: it is {re.escape(reason)}") as error:
+        images.load(tmp_path / name, 8)
+    assert str(error.value) == f"can't read the image {tmp_path / name}: {error.value.reason}"
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +364,8 @@ def test_find_searches_folders(tmp_path: Path):
 )
 def test_a_picture_without_pixels_is_named(tmp_path: Path, name: str, data: bytes):
     (tmp_path / name).write_bytes(data)
-    for load in (images.load, images.load_original):
-        with pytest.raises(UserError, match=name):
-            load(tmp_path / name, 32)
+    with pytest.raises(UserError, match=name):
+        images.read(tmp_path / name)
 
 
 def test_a_reason_is_given_without_the_path_again(tmp_path: Path):

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from recipe.output import tables
 
-NAMES = ["a cat.png", 'shelf/one, "two".jpg', "日本.png"]
-TOPS: list[tables.Top] = [
+NAMES = ["a cat.png", 'shelf/one, "two".jpg', "日本.png", "cut.png"]
+REASON = 'truncated, "cut"'
+RESULTS: list[tables.Prediction] = [
     [("cat", 0.8125), ("dog", 0.1875)],
     [("dog", 1.0), ("cat", 1.25e-9)],
     [("cat", 1 / 3), ("dog", float(np.float32(0.1)))],
+    REASON,
 ]
 
 
@@ -50,29 +52,34 @@ def test_top_k_against_sorted(rows: list[list[int]], k: int):
 
 
 def test_json_reads_back():
-    assert json.loads(tables.predictions(NAMES, TOPS, "json")) == [
+    *read, unread = json.loads(tables.predictions(NAMES, RESULTS, "json"))
+    assert read == [
         {"image": name, "top": [{"class": label, "probability": p} for label, p in top]}
-        for name, top in zip(NAMES, TOPS, strict=True)
+        for name, top in zip(NAMES[:3], RESULTS[:3], strict=True)
     ]
+    assert unread == {"image": "cut.png", "top": [], "error": REASON}
 
 
 def test_csv_reads_back():
     """To the last bit, although no number has an exponent and a name has a comma and quotes."""
-    text = tables.predictions(NAMES, TOPS, "csv")
-    header, *rows = csv.reader(io.StringIO(text))
-    assert header == ["image", "rank", "class", "probability"]
-    assert [(name, int(rank), label, float(p)) for name, rank, label, p in rows] == [
-        (name, rank, label, p)
-        for name, top in zip(NAMES, TOPS, strict=True)
+    text = tables.predictions(NAMES, RESULTS, "csv")
+    header, *rows, unread = csv.reader(io.StringIO(text))
+    assert header == ["image", "rank", "class", "probability", "error"]
+    assert [(name, int(rank), label, float(p), error) for name, rank, label, p, error in rows] == [
+        (name, rank, label, p, "")
+        for name, top in zip(NAMES[:3], RESULTS[:3], strict=True)
         for rank, (label, p) in enumerate(top, 1)
     ]
     assert not any("e" in row[3] for row in rows)
+    assert unread == ["cut.png", "", "", "", REASON]
 
 
 def test_table_stands_in_columns():
-    assert tables.predictions(["a.png", "long name.png"], TOPS[:2], "table").splitlines() == [
+    names = ["a.png", "long name.png", "cut.png"]
+    assert tables.predictions(names, [*RESULTS[:2], REASON], "table").splitlines() == [
         "a.png          cat 81.2%   dog 18.8%",
         "long name.png  dog 100.0%  cat 0.0%",
+        'cut.png        error: truncated, "cut"',
     ]
 
 
@@ -93,11 +100,11 @@ def test_per_class_against_a_count_by_hand():
 @pytest.mark.parametrize("output", ["table", "json", "csv"])
 def test_a_file_name_that_is_not_utf8_can_be_printed(output: str):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")  # as Python reads it from the file system
-    assert "caf?.png" in tables.predictions([name], TOPS[:1], output).encode().decode()
+    assert "caf?.png" in tables.predictions([name], RESULTS[:1], output).encode().decode()
 
 
 @pytest.mark.parametrize(
-    ("output", "text"), [("table", ""), ("json", "[]"), ("csv", "image,rank,class,probability")]
+    ("output", "text"), [("table", ""), ("json", "[]"), ("csv", "image,rank,class,probability,error")]
 )
 def test_no_image_is_no_error(output: str, text: str):
     assert tables.predictions([], [], output) == text
