@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import r18
+from recipe.system import files
 from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
 from recipe.system.memory import keep_freed_memory
 
@@ -114,8 +115,6 @@ def summary(config: ConfigDict) -> int:
 
 def places(mode: str, config: ConfigDict) -> tuple[str, Path]:
     """The checkpoint to load, and the workdir: without --workdir the run that the checkpoint is from."""
-    from recipe.system import files
-
     workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
     checkpoint = CHECKPOINT.value or str(workdir)
     if not WORKDIR.value and mode != "train" and (files.expanded(checkpoint) / "config.json").exists():
@@ -165,6 +164,8 @@ def parse() -> list[str]:
 
     ml_collections looks for a config's fields in sys.argv, whatever list is parsed.
     """
+    for argument in sys.argv[1:]:  # whatever path it is: no field and no flag takes an address
+        files.check_local(argument.partition("=")[2] if argument.startswith("-") else argument)
     if not any(argument.partition("=")[0] in ("-config", "--config") for argument in sys.argv):
         sys.argv.insert(1, f"--config={DEFAULT_CONFIG}")  # a flag's default is read too early for errors
     try:

@@ -6,7 +6,7 @@ import os
 
 import jax
 
-from recipe.system.files import cache_folder
+from recipe.system.files import cache_folder, variable
 
 
 def keep_programs() -> None:
@@ -14,8 +14,13 @@ def keep_programs() -> None:
 
     JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false switches it off.
     Where the folder can't be written, programs are compiled at every start.
+
+    Raises:
+      UserError: if a variable names no local folder.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if not jax.config.jax_enable_compilation_cache:
+        return
+    if variable("JAX_COMPILATION_CACHE_DIR") or jax.config.jax_compilation_cache_dir:
         return
     cache = cache_folder()
     if cache is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from recipe.system import files
 from recipe.system.errors import UserError
 
 
@@ -12,6 +13,12 @@ def natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return int(text)
+
+
+def file_and_function(text: str) -> str:
+    """FILE.py[:FUNCTION] as it is; a `UserError` for an address, whose colon stands before no function."""
+    files.check_local(text)
+    return text
 
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:

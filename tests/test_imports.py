@@ -70,6 +70,7 @@ ARROWS = {
         "speed": {"environment", "arrays", "engines", "budgets"},
         "flags": set(),
         "environment": set(),
+        "layouts": {"convert"},
         "__init__": {"convert", "comparison"},
         "__main__": {"flags", "convert", "comparison", "verify", "mutants", "speed"},
     },

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from parity.comparison.flax_part import FlaxPart
@@ -18,6 +17,7 @@ from parity.comparison.report import CompareReport
 from parity.comparison.run import Comparison
 from parity.comparison.torch_part import TorchPart, settings_of
 from parity.result import Check
+from recipe.system.files import expanded
 
 
 def compare(
@@ -52,7 +52,7 @@ def compare(
     }  # fmt: skip
     if isinstance(flax_model, Recorded):
         given = settings if inputs is None else {"inputs": inputs, **settings}
-        half = TorchHalf(torch_model, **{**settings_in(Path(flax_model.folder)), **given})
+        half = TorchHalf(torch_model, **{**settings_in(expanded(flax_model.folder)), **given})
         return compare_recorded(half, flax_model.folder, **common)
     return compare_pair(Pair(torch_model, flax_model, inputs, **settings), **common)
 
@@ -70,7 +70,7 @@ def compare_recorded(
     started = time.monotonic()
     chosen, say = chosen_levels(levels), progress or (lambda _: None)
     say(f"reading {folder}")
-    given = Judging(half, Path(folder), chosen)
+    given = Judging(half, expanded(folder), chosen)
     limit = free_memory() if memory is None else memory
     comparison = Comparison(half, given.side, given.torch, given.flax, chosen, limit, say)
     return _reported(comparison, on_check, started)

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from parity import flags
@@ -20,15 +19,16 @@ from recipe.system import files
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add them to a parser."""
     parser.add_argument(
-        "pair", metavar="FILE.py[:FUNCTION]", help="a file with a function that returns a parity.Pair"
-    )
+        "pair", type=flags.file_and_function, metavar="FILE.py[:FUNCTION]",
+        help="a file with a function that returns a parity.Pair",
+    )  # fmt: skip
     parser.add_argument(
-        "--recorded", type=Path, metavar="FOLDER",
+        "--recorded", type=files.expanded, metavar="FOLDER",
         help="compare with the runs in a folder of describe and record; FUNCTION returns a parity.TorchHalf",
     )  # fmt: skip
     parser.add_argument("--levels", default="1-5", metavar="A-B", help="which levels, such as 2 or 1-3")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page")
+    parser.add_argument("--json", type=files.expanded, metavar="FILE", help="write every number")
+    parser.add_argument("--html", type=files.expanded, metavar="FILE", help="write a page")
     parser.add_argument("--map", action="store_true", help="print the mapping of tensors as Python, and end")
     parser.add_argument("--memory", metavar="SIZE", help="what captured values may take, such as 8G")
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the pair's")

@@ -9,6 +9,7 @@ from typing import Any
 
 from parity.comparison.halves import FlaxHalf, TorchHalf
 from parity.comparison.pair import Pair
+from recipe.system import files
 from recipe.system.errors import UserError, first_line
 
 
@@ -48,7 +49,7 @@ def _made(text: str, names: tuple[str, ...], kind: type) -> Any:
     Weights that it draws with PyTorch are the same every time.
     """
     name, _, function = text.partition(":")
-    path = Path(name).expanduser()
+    path = files.expanded(name)
     if not path.is_file():
         raise UserError(
             f"there is no file {name}: give a Python file with a function that returns a "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from parity import flags
@@ -16,8 +15,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add them to a parser."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="parts of names; all mutants if none")
     parser.add_argument("--jobs", type=flags.natural, default=1, help="how many at a time")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a table")
+    parser.add_argument("--json", type=files.expanded, metavar="FILE", help="write what was found")
+    parser.add_argument("--markdown", type=files.expanded, metavar="FILE", help="write a table")
 
 
 def main(options: argparse.Namespace) -> int:

@@ -38,11 +38,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="every layer of a train step on its own, beside its least time"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="write the picture")
+    parser.add_argument("--json", type=files.expanded, metavar="FILE", help="write every number")
+    parser.add_argument("--png", type=files.expanded, metavar="FILE", help="write the picture")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=files.expanded,
         metavar="NAME",
         help="write this report into the folder NAME, and all of them to NAME.md; --layers: its tables",
     )

@@ -34,9 +34,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="of JAX, as config.cpu_kernels",
     )
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    parser.add_argument("--mutants", type=Path, metavar="FILE", help="the page's table, by mutants --json")
+    parser.add_argument("--json", type=files.expanded, metavar="FILE", help="write every number")
+    parser.add_argument("--html", type=files.expanded, metavar="FILE", help="write a page with plots")
+    parser.add_argument(
+        "--mutants", type=files.expanded, metavar="FILE", help="the page's table, by mutants --json"
+    )
     flags.add_source_flags(parser)
 
 

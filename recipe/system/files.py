@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -12,6 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recipe.system.errors import UserError
+
+# what copies from there, and back
+DOWNLOADERS = {
+    "gs": "gsutil cp -r", "s3": "aws s3 cp --recursive", "hf": "hf download",
+    "http": "curl -LO", "https": "curl -LO",
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -69,22 +76,55 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raise a `UserError` for an address such as gs://bucket/run: `pathlib` would make it a folder "gs:"."""
+    address = os.fsdecode(path).strip()
+    match = re.match(r"([a-z][a-z0-9+.-]*)://", address, re.IGNORECASE)
+    if not match:
+        return
+    scheme = match[1].lower()
+    if scheme == "file":
+        raise UserError(f"{address}: paths are given without file://")
+    how = f" ({DOWNLOADERS[scheme]} …)" if scheme in DOWNLOADERS else ""
+    raise UserError(
+        f"{address}: {scheme}:// is not supported, only local paths are; name a local one, and to read what "
+        f"is there, download it first{how}"
+    )
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
     """The path, with ~ or ~user at its beginning replaced by that home folder.
 
     Raises:
-      UserError: if there is no such user.
+      UserError: if there is no such user, or if it is an address (see `check_local`).
     """
+    check_local(path)
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"can't tell the home folder in {path}: there is no such user") from error
 
 
-def cache_folder() -> Path | None:
-    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache; None where there is no home folder."""
+def variable(name: str) -> Path | None:
+    """The path in an environment variable; None where it is not set, or empty.
+
+    Raises:
+      UserError: as `expanded`, and names the variable.
+    """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flax_resnet"
+        return expanded(os.environ[name]) if os.environ.get(name) else None
+    except UserError as error:
+        raise UserError(f"the environment variable {name}: {error}") from error
+
+
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache; None where there is no home folder.
+
+    Raises:
+      UserError: if XDG_CACHE_HOME is no local path.
+    """
+    try:
+        return (variable("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "flax_resnet"
     except RuntimeError:
         return None
 

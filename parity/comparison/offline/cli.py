@@ -9,14 +9,18 @@ from parity import flags
 from parity.comparison.levels import ALL
 from parity.comparison.memory import size
 from parity.comparison.progress import Progress
+from recipe.system import files
 
 FILE = "FILE.py[:FUNCTION]"
 
 
 def add_describe_flags(parser: argparse.ArgumentParser) -> None:
     """Add those of `describe`."""
-    parser.add_argument("half", metavar=FILE, help="a file with a function that returns a parity.TorchHalf")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="where it goes")
+    parser.add_argument(
+        "half", type=flags.file_and_function, metavar=FILE,
+        help="a file with a function that returns a parity.TorchHalf",
+    )  # fmt: skip
+    parser.add_argument("--out", type=files.expanded, metavar="FOLDER", required=True, help="where it goes")
     parser.add_argument("--levels", default="1-5", metavar="A-B", help="which levels will be compared")
     parser.add_argument("--memory", metavar="SIZE", help="what captured values may take, such as 8G")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -43,8 +47,11 @@ def run_describe(options: argparse.Namespace) -> int:
 
 def add_record_flags(parser: argparse.ArgumentParser) -> None:
     """Add those of `record`."""
-    parser.add_argument("half", metavar=FILE, help="a file with a function that returns a parity.FlaxHalf")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="that describe wrote")
+    parser.add_argument(
+        "half", type=flags.file_and_function, metavar=FILE,
+        help="a file with a function that returns a parity.FlaxHalf",
+    )  # fmt: skip
+    parser.add_argument("folder", type=files.expanded, metavar="FOLDER", help="that describe wrote")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 

@@ -29,6 +29,7 @@ from parity.comparison.offline.folder import (
 from parity.comparison.offline.parts import INDEX, writing
 from parity.comparison.torch_part import TorchPart, settings_of
 from recipe.system.errors import UserError
+from recipe.system.files import expanded
 
 
 def describe(
@@ -68,7 +69,7 @@ def describe_half(
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """`describe` for a `TorchHalf`."""
-    folder = Path(folder)
+    folder = expanded(folder)
     if folder.exists() and not (folder / TORCH / INDEX).is_file():
         raise UserError(f"{folder} exists and is no description: choose another name")
     chosen, say = chosen_levels(levels), progress or (lambda _: None)

@@ -25,6 +25,7 @@ from parity.comparison.offline.folder import (
 )
 from parity.comparison.offline.parts import Writer, writing
 from parity.comparison.recording import Recording
+from recipe.system.files import expanded
 
 
 def record(
@@ -46,7 +47,7 @@ def record(
 
 def record_half(half: FlaxHalf, folder: str | Path, *, progress: Callable[[str], None] | None = None) -> None:
     """`record` for a `FlaxHalf`."""
-    folder, say = Path(folder), progress or (lambda _: None)
+    folder, say = expanded(folder), progress or (lambda _: None)
     say(f"reading {folder}")
     torch = DescribedTorch(folder)
     levels, weights = torch.part.facts[LEVELS], torch.weights()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from recipe.data.cache import cached
@@ -14,7 +13,7 @@ from recipe.data.cifar.facts import Cifar
 from recipe.data.cifar.prepare import prepare
 from recipe.data.dataset import Arrays, Dataset
 from recipe.system.errors import DatasetUnavailable, UserError
-from recipe.system.files import expanded
+from recipe.system.files import expanded, variable
 
 _DEFAULT_FOLDER = "~/tensorflow_datasets"  # as in TensorFlow Datasets
 _logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def how_to_get(cifar: Cifar) -> str:
 
 def _data_folder(directory: str) -> Path:
     if not directory:
-        return expanded(os.environ.get("TFDS_DATA_DIR") or _DEFAULT_FOLDER)
+        return variable("TFDS_DATA_DIR") or expanded(_DEFAULT_FOLDER)
     root = expanded(directory)
     if not root.is_dir():
         raise UserError(f"data folder {directory} does not exist; create it, or name another")

@@ -8,8 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recipe.system import files
+from recipe.system.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -97,3 +100,50 @@ def test_a_new_folder_replaces_the_old_one(tmp_path: Path):
             (temporary / name).touch()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@given(
+    st.from_regex(r"[A-Za-z][A-Za-z0-9+.-]{0,8}", fullmatch=True),
+    st.text(max_size=20),
+    st.sampled_from(["", " "]),
+)
+def test_an_address_is_no_path_whatever_its_scheme(scheme: str, rest: str, before: str):
+    with pytest.raises(UserError, match=r"only local paths are|without file://"):
+        files.expanded(f"{before}{scheme}://{rest}")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="~:"), min_size=1))
+def test_a_path_without_a_colon_is_what_it_was(text: str):
+    assert files.expanded(text) == Path(text)
+
+
+@pytest.mark.parametrize("path", ["C:/x", "a:b", "./gs://b", "://x", "1://x", "gs:/b", "folder/https://x"])
+def test_what_only_looks_like_an_address_is_a_path(path: str):
+    assert files.expanded(path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "what_to_do"),
+    [
+        ("gs://b/run", "name a local one, and to read what is there, download it first (gsutil cp -r …)"),
+        ("HTTPS://x.org/cat.jpg", "https:// is not supported"),
+        ("hf://u/m", "hf download"),
+        ("ftp://x", "download it first"),
+        ("file:///tmp/x", "paths are given without file://"),
+    ],
+)
+def test_an_address_gets_one_line_that_says_what_to_do(address: str, what_to_do: str):
+    with pytest.raises(UserError) as error:
+        files.expanded(address)
+    assert what_to_do in str(error.value)
+    assert str(error.value).startswith(address)
+    assert "\n" not in str(error.value)
+
+
+def test_a_variable_that_holds_an_address_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "s3://b/cache")
+    with pytest.raises(UserError, match="XDG_CACHE_HOME: s3://b/cache: "):
+        files.cache_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert files.cache_folder() == Path("/home/me/.cache/flax_resnet")
