@@ -104,6 +104,8 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
     """
     if destination.suffix in SUFFIXES:
         raise UserError(f"{source} is a workdir: DST must be one as well, not a {destination.suffix} file")
+    if not destination.is_dir():
+        check_suffix(destination)
     if (destination / checkpoints.FOLDER).exists() and not destination.samefile(source):
         raise UserError(f"{destination} holds a run already; choose a new workdir")
     pairs = []
@@ -142,6 +144,7 @@ def described_anew(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkp
 
 def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Target:
     """The form and layout to write, by `to`, or else by the destination's suffix."""
+    check_suffix(destination)
     by_suffix = SUFFIXES.get(destination.suffix)
     if to:
         form, _, layout = to.partition(":")
@@ -155,6 +158,20 @@ def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Ta
     if by_suffix is None and checkpoint.form == "jax":
         raise UserError(f"{destination} needs a suffix: .pt for PyTorch's form, or .safetensors")
     return Target(by_suffix or "jax", OURS)
+
+
+def check_suffix(destination: Path) -> None:
+    """Raise a `UserError` for a suffix that stands for no form, such as .msgpack.
+
+    Digits are no suffix: the name of a folder may end in a version, or in a learning rate.
+    """
+    suffix = destination.suffix
+    if suffix in SUFFIXES or suffix.removeprefix(".").isdecimal() or not suffix.removeprefix("."):
+        return
+    raise UserError(
+        f"{destination}: can't write {suffix} files; DST ends in {', '.join(SUFFIXES)}, or has no suffix to "
+        "become a JAX folder"
+    )
 
 
 def check_destination(path: Path, form: str, force: bool) -> None:

@@ -18,12 +18,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 
 import flax_resnet
 import parity.convert.convert
 import torch_ref
 from parity.__main__ import main
-from parity.convert.files import read
+from parity.convert.convert import check_suffix
+from parity.convert.files import SUFFIXES, read
 from parity.engines import FlaxNetwork
 from recipe import data as datasets
 from recipe.system.errors import UserError
@@ -207,6 +210,10 @@ WRONG = [
     (["convert", "12.pt", "x", "--layout=torchvision"], "is a checkpoint of this project"),
     (["convert", "12.pt", "x.pt", "--to=jax"], "x.pt does not look like a jax checkpoint: give it no suffix"),
     (["convert", "12.pt", "x", "--to=torch"], "x does not look like a torch checkpoint: give it .pt"),
+    (["convert", "12.pt", "x.msgpack"], "can't write .msgpack files; DST ends in .pt, .pth, .th, "),
+    (["convert", "12.pt", "x.PTH"], "can't write .PTH files"),
+    (["convert", "12.pt", "x.bin", "--to=jax"], "can't write .bin files"),
+    (["convert", "12.pt", "x.pth.tar", "--to=torch"], "can't write .tar files"),
     (["convert", "12.pt", "x", "--to=keras"], "unknown form (--to) 'keras'"),
     (["convert", "12.pt", "x.pt", "--to=torch:timm"], "unknown layout 'timm'"),
     (["convert", "12.pt", "x", "--to=jax:torchvision"], "a JAX checkpoint has no layout torchvision"),
@@ -233,6 +240,38 @@ def test_wrong_input_gets_one_line(
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert tree(source.parent) == before
+
+
+SUFFIX = st.from_regex(r"\.[A-Za-z0-9_-]*[A-Za-z_-][A-Za-z0-9_-]*", fullmatch=True)
+
+
+@given(
+    suffix=st.one_of(SUFFIX, st.sampled_from([".msgpack", ".bin", ".ckpt", ".npz", ".PT", ".Safetensors"]))
+)
+def test_a_suffix_that_stands_for_no_form_is_refused(suffix: str):
+    destination = Path(f"model{suffix}")
+    if suffix in SUFFIXES:
+        check_suffix(destination)
+    else:
+        with pytest.raises(UserError) as error:
+            check_suffix(destination)
+        assert str(error.value) == (
+            f"{destination}: can't write {suffix} files; DST ends in .pt, .pth, .th, .safetensors, or has no "
+            "suffix to become a JAX folder"
+        )
+
+
+@pytest.mark.parametrize("name", ["12", "v.1", "lr0.05", "r18_v1.0.2", ".hidden", "model.pt"])
+def test_a_number_behind_a_dot_is_no_suffix(name: str):
+    check_suffix(Path(name))
+
+
+def test_a_workdir_has_no_suffix_of_a_file_either(source: Path, tmp_path: Path, capsys: Any):
+    (tmp_path / "run" / "checkpoints" / "latest").mkdir(parents=True)
+    shutil.copyfile(source, tmp_path / "run" / "checkpoints" / "latest" / "12.pt")
+    assert main(["convert", str(tmp_path / "run"), str(tmp_path / "new.msgpack"), "--no-check"]) == 2
+    assert "can't write .msgpack files" in capsys.readouterr().err
+    assert not (tmp_path / "new.msgpack").exists()
 
 
 def test_a_jax_checkpoint_has_no_other_layout(source: Path, tmp_path: Path, capsys: Any):
