@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 
 from flax_resnet.naming import by_dotted_path
 from flax_resnet.quiet_orbax import first_error_only
+from flax_resnet.runtime import start_backend
 from recipe.system import integrity
 from recipe.system.errors import UserError
 from recipe.training.checkpoints import FOLDER, unreadable
@@ -65,6 +66,7 @@ def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     Raises:
       OSError: if it can't be written.
     """
+    start_backend()
     handler = ocp.CompositeCheckpointHandler(
         state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )
@@ -93,6 +95,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         )
     if not (path / "record").exists():
         raise UserError(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
+    start_backend()  # orbax asks it which process this is
     handler = ocp.CompositeCheckpointHandler(
         state=ocp.PyTreeCheckpointHandler(), record=ocp.JsonCheckpointHandler()
     )

@@ -11,7 +11,7 @@ import numpy as np
 from flax_resnet.checkpoint import SUFFIX, read
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
-from flax_resnet.runtime import float64, in_own_precision, runtime
+from flax_resnet.runtime import float64, in_own_precision, runtime, start_backend
 from flax_resnet.steps import make_eval_step
 from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
 from recipe.architectures import ModelDescription
@@ -92,6 +92,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     Raises:
       UserError: if there is none, it is damaged, or of another form.
     """
+    start_backend()
     keep_programs()
     found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from flax_resnet.capture import record_calls
 from flax_resnet.model import ResNet
+from flax_resnet.runtime import start_backend
 from recipe.architectures import ModelDescription
 from recipe.output.layer_table import LayerRow
 
@@ -16,6 +17,7 @@ NAMES = {"Conv": "Conv2d", "BatchNorm": "BatchNorm2d"}  # as PyTorch calls them
 
 def layer_rows(description: ModelDescription) -> list[LayerRow]:
     """One row per layer, in the order of execution. Shapes are traced; nothing is computed."""
+    start_backend()
     rows: list[LayerRow] = []
 
     def forward(x: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
 from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table
-from flax_resnet.runtime import in_own_precision, runtime
+from flax_resnet.runtime import in_own_precision, runtime, start_backend
 from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
 from flax_resnet.train_state import TrainState, Tree, abstract_model, from_saved, initial_state, to_saved
 from recipe.data import Dataset
@@ -36,6 +36,7 @@ class Trainer:
     checkpoint_suffix = SUFFIX
 
     def __init__(self, run: RunDescription, data: Dataset):
+        start_backend()
         keep_programs()
         self.precision = run.precision
         self.runtime = runtime(run.precision, run.cpu_kernels)

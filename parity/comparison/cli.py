@@ -58,7 +58,9 @@ def main(options: argparse.Namespace) -> int:
         compare = functools.partial(api.compare_recorded, folder=options.recorded)
     else:
         from flax_resnet.compilation_cache import keep_programs
+        from flax_resnet.runtime import start_backend
 
+        start_backend()
         keep_programs()
         pair = pair_file.load(options.pair)
         compare = api.compare_pair

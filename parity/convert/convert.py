@@ -14,7 +14,7 @@ import numpy as np
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
-from flax_resnet.runtime import float64
+from flax_resnet.runtime import float64, start_backend
 from parity.budgets import reference as budget
 from parity.convert.files import SUFFIXES, Checkpoint, read, write
 from parity.convert.layouts import OURS, Layout, named
@@ -80,6 +80,8 @@ def convert(
     checkpoint = described_anew(read(source, layout, weights), changes or {})
     target = find_target(to, destination, checkpoint)
     check_destination(destination, target.form, force)
+    if check or target.form == "jax":
+        start_backend()
     print(f"{source}: {summary(checkpoint)}")
     atomic = atomic_folder if target.form == "jax" else atomic_path
     try:

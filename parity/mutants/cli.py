@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from parity import flags
-from recipe.system import files
+from recipe.system import files, xla_flags
 from recipe.system.errors import UserError
 
 
@@ -25,6 +25,7 @@ def main(options: argparse.Namespace) -> int:
 
     if not options.jobs:
         raise UserError("--jobs must be at least 1")
+    xla_flags.check()
 
     def show(result: dict[str, Any]) -> None:
         state = "caught" if result["right"] else "WRONG " if result["caught_by"] else "MISSED"

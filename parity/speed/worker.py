@@ -117,6 +117,8 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
                     answer = timed(program, *arguments)
                 else:
                     answer = {"peak_bytes": program.peak_bytes(), "idle_share": idle.share}
+            except UserError as error:
+                answer = Failure(error)
             except Exception as error:
                 answer = Failure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
             if name == "time":

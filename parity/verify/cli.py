@@ -44,12 +44,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Check and report: 0 only if every check of every network passed."""
+    from flax_resnet.runtime import start_backend
     from parity.report import html as report_html
     from parity.report import json as report_json
     from parity.verify import cases, run
     from parity.verify.levels.registry import LEVELS
 
     levels = flags.level_range(options.levels, max(LEVELS))
+    start_backend()
     settings = {name: getattr(options, name) for name in ("seed", "quick", "cpu_kernels")}
     if options.path:
         chosen = [cases.from_checkpoint(options.path, options.layout, options.weights, **settings)]

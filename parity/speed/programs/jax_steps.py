@@ -19,6 +19,7 @@ from flax_resnet.devices import DataMesh
 from flax_resnet.naming import to_torch_layout, torch_key
 from flax_resnet.optimizer import make_optimizer
 from flax_resnet.predict import device_table
+from flax_resnet.runtime import start_backend
 from flax_resnet.steps import make_eval_step, make_train_step
 from flax_resnet.train_state import DTYPES, TrainState, abstract_model, initial_state
 from flax_resnet.trainer import Trainer
@@ -37,6 +38,7 @@ class JaxProgram:
     quantum = 1
 
     def __init__(self, job: Job):
+        start_backend()
         self.job = job
         self.mesh = DataMesh()
         self.tracks: dict[str, Callable[[int], float | None]] = {}
