@@ -27,21 +27,22 @@ GRID_PIXELS = 160  # longest side of a picture in the grid
 def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> int:
     """Train, or go on training, in the run's workdir. A notice, if any, opens and closes the output."""
     trainer = engine.Trainer(run, data)
-    workdir.check_or_create(run)  # behind the trainer: a run that it refuses must not be left there
-    loop = TrainingLoop(run, data, trainer, log_start_up=True)
-    loop.restore()
-    workdir.write_config(run)  # who computes, and where the data lies, may have changed
-    table = layer_table.render(engine.layer_rows(run.model), input_shape(run.model))
-    files.write_text(run.workdir / "layers.txt", table + "\n")
-    if notice:
-        loop.say(notice)
-    try:
-        evaluation = loop.train()
-    except Interrupted:
-        return 130
-    if notice:
-        loop.say(notice)
-    loop.say(f"Test loss: {evaluation.loss:.3f} | Test acc: {evaluation.accuracy:.3f} ({data.title})")
+    with workdir.locked(run.workdir):  # behind the trainer: a run that it refuses must not be left there
+        workdir.check_or_create(run)
+        loop = TrainingLoop(run, data, trainer, log_start_up=True)
+        loop.restore()
+        workdir.write_config(run)  # who computes, and where the data lies, may have changed
+        table = layer_table.render(engine.layer_rows(run.model), input_shape(run.model))
+        files.write_text(run.workdir / "layers.txt", table + "\n")
+        if notice:
+            loop.say(notice)
+        try:
+            evaluation = loop.train()
+        except Interrupted:
+            return 130
+        if notice:
+            loop.say(notice)
+        loop.say(f"Test loss: {evaluation.loss:.3f} | Test acc: {evaluation.accuracy:.3f} ({data.title})")
     return 0
 
 

@@ -161,6 +161,6 @@ def test_training_with_one_engine_never_loads_the_other(engine: str, foreign: li
     assert 0 < float(start_up[1]) <= float(start_up[2]) < 600
     outputs = {path.name for path in (tmp_path / "run").iterdir()}
     assert outputs == {
-        "checkpoints", "config.json", "confusion.png", "curves.png", "layers.txt", "log.txt",
+        ".lock", "checkpoints", "config.json", "confusion.png", "curves.png", "layers.txt", "log.txt",
         "metrics.jsonl", "mistakes.png", "tensorboard",
     }  # fmt: skip

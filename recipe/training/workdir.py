@@ -1,8 +1,15 @@
-"""The rule by which a workdir belongs to a run: its config.json."""
+"""The rules by which a workdir belongs to a run, by its config.json, and to one process at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from recipe.system import files
@@ -12,6 +19,41 @@ from recipe.training.settings import FREE, fields
 
 CONFIG = "config.json"
 DIGEST = "data.digest"  # in config.json: which pictures a folder held
+LOCK = ".lock"  # who trains here, or did last
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a workdir, if need be, and keep other processes from training in it meanwhile.
+
+    The lock is the system's, which takes it from a process that ends, however it ends; the file stays. Where
+    a file system knows no such locks, nobody is kept out.
+
+    Raises:
+      UserError: if another process has the lock, or the workdir can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            time.sleep(0.2)  # it may be about to write who it is
+            file.seek(0)
+            holder = file.read().strip()
+            raise UserError(
+                f"another process trains in {folder}{f' ({holder})' if holder else ''}: wait until it has ended, "
+                "or choose another --workdir"
+            ) from error
+        except OSError:  # a network's file system, for instance
+            pass
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
 
 
 def check_or_create(run: RunDescription) -> None:
@@ -55,7 +97,11 @@ def write_config(run: RunDescription) -> None:
     try:
         files.write_text(run.workdir / CONFIG, json.dumps(_content(run), indent=2) + "\n")
     except OSError as error:
-        raise UserError(f"can't write to the workdir {run.workdir}: {error.strerror}") from error
+        raise _unwritable(run.workdir, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"can't write to the workdir {folder}: {error.strerror}")
 
 
 def _content(run: RunDescription) -> dict[str, Any]:

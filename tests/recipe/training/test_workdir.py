@@ -1,0 +1,68 @@
+"""One process at a time trains in a workdir."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipe.system.errors import UserError
+from recipe.training import workdir
+
+ROOT = Path(__file__).parents[3]
+HOLDER = """
+import sys, time
+from pathlib import Path
+from recipe.training import workdir
+with workdir.locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path):
+    """Even one that could not clean up behind itself."""
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(run)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            with pytest.raises(UserError) as error, workdir.locked(run):
+                pytest.fail("two at a time")
+            assert str(error.value).startswith(f"another process trains in {run} (pid {holder.pid} on ")
+            assert "): wait until it has ended, or choose another --workdir" in str(error.value)
+            with workdir.locked(tmp_path / "other"):
+                pass
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    with workdir.locked(run):
+        assert (run / workdir.LOCK).read_text().startswith(f"pid {os.getpid()} on ")
+
+
+def test_the_lock_ends_with_the_run_also_when_that_fails(tmp_path: Path):
+    with pytest.raises(ZeroDivisionError), workdir.locked(tmp_path):
+        raise ZeroDivisionError
+    with workdir.locked(tmp_path), pytest.raises(UserError), workdir.locked(tmp_path):
+        pytest.fail("two at a time")
+
+
+def test_without_locks_in_the_file_system_nobody_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with workdir.locked(tmp_path):
+        assert (tmp_path / workdir.LOCK).exists()
+
+
+def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="can't write to the workdir"), workdir.locked(folder):
+            pytest.fail("there is none")
