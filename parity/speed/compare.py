@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from parity.speed import contenders
+from parity.speed import contenders, threads
 from parity.speed.figures import spread
 from parity.speed.jobs import MEASURES, PRECISIONS, Contender, Job
 from parity.speed.measurements import Comparison, Report, Timing
@@ -128,7 +128,7 @@ def left_out(options: Options, missing: str, *, in_loops: bool) -> list[str]:
 
 def remarks(environment: dict[str, str], comparisons: list[Comparison]) -> list[str]:
     """Notes on how far to trust the numbers."""
-    notes = []
+    notes = threads.remarks(environment)
     load = float(environment["load before"])
     if load > float(environment["CPUs"]) / 4:
         notes.append(
@@ -232,7 +232,7 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": processor_name() + wide,
-        "CPUs": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "CPUs": str(threads.cpus()),
         "load before": f"{busy_cpus():.1f}",
     }
 

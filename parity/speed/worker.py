@@ -12,6 +12,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from parity.speed import threads
 from parity.speed.jobs import Job
 from recipe.system.errors import UserError
 from recipe.system.memory import keep_freed_memory
@@ -97,7 +98,7 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     sys.stdout = sys.stderr  # the report is the parent's
     keep_freed_memory()  # as main.py does, for either engine
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | threads.variables(threads.chosen()))
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # both on one device
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache

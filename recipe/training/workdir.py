@@ -45,8 +45,8 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip()
             raise UserError(
-                f"another process trains in {folder}{f' ({holder})' if holder else ''}: wait until it has ended, "
-                "or choose another --workdir"
+                f"another process trains in {folder}{f' ({holder})' if holder else ''}: wait until it has "
+                "ended, or choose another --workdir"
             ) from error
         except OSError:  # a network's file system, for instance
             pass

@@ -24,6 +24,7 @@ from flax_resnet.steps import make_eval_step, make_train_step
 from flax_resnet.train_state import DTYPES, TrainState, abstract_model, initial_state
 from flax_resnet.trainer import Trainer
 from parity.environment import jax_facts
+from parity.speed import threads
 from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
@@ -50,7 +51,7 @@ class JaxProgram:
 
     def facts(self) -> dict[str, str]:
         """See Program."""
-        return jax_facts()
+        return {**jax_facts(), "XLA threads": threads.of_xla()}
 
 
 class Network(JaxProgram):
