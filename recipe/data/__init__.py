@@ -19,13 +19,15 @@ def load(name: str, directory: str = "", *, download: bool = True) -> Dataset:
 
     A CIFAR dataset is looked for in its data folder: `directory`, or else $TFDS_DATA_DIR, or else
     ~/tensorflow_datasets. It may hold a folder prepared by TensorFlow Datasets or, failing that, the
-    official archive; without both, and with `download`, the archive is downloaded to it. An archive is
-    turned into a prepared folder. 'digits' comes with scikit-learn and needs no folder. 'folder' means your
-    own pictures in `directory` (recipe/data/folder.py).
+    official archive, or that unpacked, or Keras' arrays as .npz; without these, and with `download`, the
+    archive is downloaded to it. An archive is turned into a prepared folder. 'digits' comes with
+    scikit-learn and needs no folder. 'folder' means your own pictures in `directory`
+    (recipe/data/folder.py), which may have no test images: see `Dataset.hold_out`.
 
     Raises:
       DatasetUnavailable: the dataset was not found, and was not or could not be downloaded.
-      UserError: the name is unknown, `directory` is not a folder, or what was found is damaged.
+      UserError: the name is unknown, `directory` is not there, or what was found is damaged, altered, or
+        nothing that can be read.
     """
     choice("dataset", name, NAMES)
     if name == "digits":

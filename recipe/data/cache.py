@@ -14,7 +14,7 @@ import numpy as np
 from recipe.data.dataset import Arrays
 from recipe.system.files import atomic_path, cache_folder
 
-_FORMAT = 1  # raise it when the same source has to give other arrays, or is stored in another way
+_FORMAT = 2  # raise it when the same source has to give other arrays, or is stored in another way
 _logger = logging.getLogger(__name__)
 
 

@@ -21,6 +21,11 @@ class Arrays:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all arrays and class names."""
+        return _digest(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -40,11 +45,7 @@ class Dataset:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of all arrays and class names."""
-        arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
-        digest = hashlib.sha256(repr((self.class_names, [array.shape for array in arrays])).encode())
-        for array in arrays:
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return _digest(self)
 
     def hold_out(self, count: int) -> Dataset:
         """The dataset with `count` of its training images as test images, to choose a recipe by.
@@ -78,3 +79,11 @@ class Dataset:
             test_images=self.train_images[held_out],
             test_labels=self.train_labels[held_out],
         )
+
+
+def _digest(data: Arrays | Dataset) -> str:
+    arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    digest = hashlib.sha256(repr((data.class_names, [array.shape for array in arrays])).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -42,19 +42,20 @@ def find(paths: Sequence[str]) -> Found:
     system left behind (`left_behind`) is skipped, and so are links to folders.
 
     Raises:
-      UserError: for a path that does not exist, a folder that can't be read, or one without any picture.
+      UserError: for a path that does not exist or is an address, a folder that can't be read, or one without
+        any picture.
     """
     found = Found([], [])
-    for name in paths:
-        path = STDIN if name == "-" else expanded(name)
+    files = [STDIN if name == "-" else expanded(name) for name in paths]
+    if files.count(STDIN) > 1:
+        raise UserError("standard input is named twice among the images, and can be read only once")
+    for path in files:
         if path.is_dir():
             in_folder = _search(path)
             found.pictures.extend(in_folder.pictures)
             found.left_out.extend(in_folder.left_out)
         elif path == STDIN or path.exists():
             found.pictures.append(path)
-        elif "://" in name:
-            raise UserError(f"{name} is an address, and pictures are files: download it first")
         else:
             raise UserError(f"no image at {path}: there is no such file or folder")
     return found

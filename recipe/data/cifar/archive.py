@@ -67,6 +67,7 @@ class Archive(abc.ABC):
     folder: str  # inside the archive
     train: tuple[str, ...]  # files in the folder
     test: tuple[str, ...]
+    md5: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)  # of files, if published
 
     @property
     def file(self) -> str:
@@ -85,12 +86,28 @@ class Archive(abc.ABC):
         with tarfile.open(path, "r:gz") as tar:
             # A .tar.gz can only be read forwards: one pass, instead of unpacking it for each file.
             files = {member.name: _content(tar, member) for member in tar if member.isfile()}
-        files = {name.removeprefix(f"{self.folder}/"): content for name, content in files.items()}
+        return self.contents(
+            {name.removeprefix(f"{self.folder}/"): content for name, content in files.items()}
+        )
+
+    def contents(self, files: Mapping[str, bytes], class_names: tuple[str, ...] = ()) -> Contents:
+        """Return what the unpacked files hold; `class_names` if those that hold such are missing."""
+        named = all(name in files for name in self.name_files)
         return Contents(
             train=Split.concatenate([self._split(files[name]) for name in self.train]),
             test=Split.concatenate([self._split(files[name]) for name in self.test]),
-            names=self._names(files),
+            names=self._names(files) if named or not class_names else {"label": class_names},
         )
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The files in the folder that are read."""
+        return (*self.train, *self.test, *self.name_files)
+
+    @property
+    @abc.abstractmethod
+    def name_files(self) -> tuple[str, ...]:
+        """The files in the folder that hold class names."""
 
     @abc.abstractmethod
     def _split(self, content: bytes) -> Split: ...
@@ -104,6 +121,11 @@ class BinaryArchive(Archive):
     """Records of one byte for each kind of label and 3,072 bytes for the image."""
 
     names: Mapping[str, str]  # kind of label, in the order of the bytes: file with the class names
+
+    @property
+    def name_files(self) -> tuple[str, ...]:
+        """See `Archive`."""
+        return tuple(self.names.values())
 
     def _split(self, content: bytes) -> Split:
         records = np.frombuffer(content, np.uint8).reshape(-1, len(self.names) + 3072)
@@ -122,6 +144,11 @@ class PythonArchive(Archive):
     labels: Mapping[str, str]  # kind of label: key in a split's dictionary
     names: Mapping[str, str]  # kind of label: key in the meta file's dictionary
 
+    @property
+    def name_files(self) -> tuple[str, ...]:
+        """See `Archive`."""
+        return (self.meta,)
+
     def _split(self, content: bytes) -> Split:
         batch = _unpickle(content)
         labels = {key: np.array(batch[name], np.int32) for key, name in self.labels.items()}
@@ -129,7 +156,7 @@ class PythonArchive(Archive):
 
     def _names(self, files: Mapping[str, bytes]) -> dict[str, tuple[str, ...]]:
         meta = _unpickle(files[self.meta])
-        return {key: tuple(meta[name]) for key, name in self.names.items()}
+        return {key: tuple(map(_text, meta[name])) for key, name in self.names.items()}
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -146,18 +173,29 @@ def _images(rows: np.ndarray) -> np.ndarray:
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles plain containers and NumPy arrays. Anything else in a pickle could run any code."""
 
-    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+    # as Python 2 wrote the official files, and as Python 3 writes copies of them
+    _ALLOWED: ClassVar[dict[str, Any]] = {
+        "multiarray._reconstruct": np.empty(0).__reduce__()[0],
+        "multiarray.scalar": np.int64(0).__reduce__()[0],
+        "numeric._frombuffer": np.empty(0).__reduce_ex__(5)[0],
+        "numpy.ndarray": np.ndarray,
+        "numpy.dtype": np.dtype,
+        "_codecs.encode": lambda text, _: text.encode("latin1"),
     }
 
     def find_class(self, module: str, name: str) -> Any:
+        package = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
         try:
-            return self._ALLOWED[module, name]
+            return self._ALLOWED[f"{package}.{name}"]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR archive") from None
 
 
 def _unpickle(content: bytes) -> dict[str, Any]:
-    return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    values = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    return {_text(key): value for key, value in values.items()}
+
+
+def _text(text: str | bytes) -> str:
+    """A key or a name: bytes where Python 3 has pickled again what Python 2 wrote."""
+    return text.decode() if isinstance(text, bytes) else text

@@ -20,6 +20,8 @@ class Cifar:
     mean: tuple[float, float, float]  # of the training images / 255, per channel, over all pixels
     std: tuple[float, float, float]  # likewise: over pixels, not averaged over per-image deviations
     archives: tuple[Archive, ...]  # the first is the one that is downloaded
+    digest: str  # `Dataset.digest` of the whole dataset; "" where nobody here has had it
+    class_names: tuple[str, ...]  # for forms that have none; () where no such form is read
 
 
 # SHA-256 as in TensorFlow Datasets, MD5 as in torchvision: nobody publishes another for these files.
@@ -54,6 +56,11 @@ _CIFAR10 = Cifar(
             names={"label": "label_names"},
         ),
     ),
+    digest="fdb4e24d546c60e0ea363ce51a38f10e42cba0ba82f7a2853d90f9c26b2ecfb0",
+    class_names=(
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
 )
 
 _CIFAR100 = Cifar(
@@ -85,8 +92,15 @@ _CIFAR100 = Cifar(
             meta="meta",
             labels={"coarse_label": "coarse_labels", "label": "fine_labels"},
             names={"coarse_label": "coarse_label_names", "label": "fine_label_names"},
+            md5={
+                "train": "16019d7e3df5f24257cddd939b257f8d",
+                "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+                "meta": "7973b15100ade9c7d40fb424638fde48",
+            },
         ),
     ),
+    digest="",
+    class_names=(),
 )
 
 CIFAR = {cifar.name: cifar for cifar in (_CIFAR10, _CIFAR100)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -18,17 +19,22 @@ from recipe.data.dataset import Arrays
 from recipe.system.errors import UserError
 
 
-def find(dataset: Path) -> Path | None:
-    """Return the newest version in the folder `dataset` (such as …/cifar10), or None.
+def find(root: Path, name: str) -> tuple[Path, Path] | None:
+    """Return the newest version's folder of the dataset `name`, and the data folder that holds it, or None.
 
-    A version is passed over if it holds nothing, or only what a killed preparation left. With anything else
-    in it, it counts even if it is damaged: `read` will say so.
+    The data folder is `root`. Where `root` is the dataset's folder (…/cifar10) or a version in it
+    (…/cifar10/3.0.2), it is the folder that holds that. A version is passed over if it holds nothing, or only
+    what a killed preparation left. With anything else in it, it counts even if it is damaged: `read` will say
+    so.
     """
-    if not dataset.is_dir():
-        return None
-    versions = [path for path in dataset.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-    filled = [path for path in versions if path.is_dir() and not all(map(_is_leftover, path.iterdir()))]
-    return max(filled, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+    if version := _newest(root / name):
+        return version, root
+    here = root.resolve()
+    if here.name == name and (version := _newest(root)):
+        return version, _above(root, 1)
+    if here.parent.name == name and _is_version(here) and _is_filled(root):
+        return root, _above(root, 2)
+    return None
 
 
 def read(folder: Path) -> Arrays:
@@ -48,8 +54,26 @@ def read(folder: Path) -> Arrays:
     return Arrays(*splits["train"], *splits["test"], class_names)
 
 
-def _is_leftover(path: Path) -> bool:
-    return path.name.startswith("incomplete.")
+def _above(path: Path, levels: int) -> Path:
+    """The folder so many levels above, relative where `path` is, unless that has links in it."""
+    above = path.resolve().parents[levels - 1]
+    written = Path(os.path.normpath(path.joinpath(*[".."] * levels)))
+    return written if written.resolve() == above else above
+
+
+def _newest(dataset: Path) -> Path | None:
+    if not dataset.is_dir():
+        return None
+    versions = [path for path in dataset.iterdir() if _is_version(path) and _is_filled(path)]
+    return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+
+
+def _is_version(path: Path) -> bool:
+    return re.fullmatch(r"\d+\.\d+\.\d+", path.name) is not None
+
+
+def _is_filled(path: Path) -> bool:
+    return path.is_dir() and not all(child.name.startswith("incomplete.") for child in path.iterdir())
 
 
 def _read_description(folder: Path) -> tuple[Any, tuple[str, ...]]:

@@ -38,10 +38,16 @@ def test_find_searches_folders(tmp_path: Path):
     for name, reason in (
         ("none", "none$"),
         ("absent", "absent: there is no such file or folder$"),
-        ("https://example.com/a.jpg", "^https://example.com/a.jpg is an address.*download it first"),
+        ("https://example.com/a.jpg", "^https://example.com/a.jpg: .*download it first"),
     ):
         with pytest.raises(UserError, match=reason):
             picture_files.find([name if "://" in name else str(tmp_path / name)])
+
+
+def test_standard_input_can_be_read_once():
+    assert picture_files.find(["-"]).pictures == [Path("/dev/stdin")]
+    with pytest.raises(UserError, match="standard input is named twice"):
+        picture_files.find(["-", "/dev/stdin"])
 
 
 def test_several_paths_keep_their_order(tmp_path: Path):
