@@ -18,7 +18,9 @@ _FORMAT = 2  # raise it when the same source has to give other arrays, or is sto
 _logger = logging.getLogger(__name__)
 
 
-def cached(source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] = ()) -> Arrays:
+def cached(
+    source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] = (), *, name: str = ""
+) -> Arrays:
     """Return `read(source)`, from the cache if `source` (a file or a folder of files) is unchanged.
 
     A cache that fails is no error: an entry that can't be read is made again, and where none can be written,
@@ -28,13 +30,16 @@ def cached(source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] =
       source: what identifies the entry.
       read: decodes `source`.
       files: the files whose changes count; by default `source`, or all files in it.
+      name: of the dataset that the source is read as: as another one, it is read again.
     """
     folder = cache_folder()
     if folder is None:
         return read(source)
     # one file for each source, so that a changed source replaces its old entry
     entry = folder / f"{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:32]}.npz"
-    fingerprint = _fingerprint(source, files)  # before reading, or a change meanwhile would look up to date
+    fingerprint = _fingerprint(
+        source, files, name
+    )  # before reading, or a change meanwhile would look up to date
     arrays = _load(entry, fingerprint)
     if arrays is None:
         arrays = read(source)
@@ -42,10 +47,10 @@ def cached(source: Path, read: Callable[[Path], Arrays], files: Sequence[Path] =
     return arrays
 
 
-def _fingerprint(source: Path, files: Sequence[Path]) -> str:
+def _fingerprint(source: Path, files: Sequence[Path], name: str) -> str:
     files = files or (sorted(source.iterdir()) if source.is_dir() else [source])
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr((_FORMAT, stats)).encode()).hexdigest()
+    return hashlib.sha256(repr((_FORMAT, name, stats)).encode()).hexdigest()
 
 
 def _load(entry: Path, fingerprint: str) -> Arrays | None:

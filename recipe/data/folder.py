@@ -64,7 +64,10 @@ def load(directory: str) -> Dataset:
         _logger.warning("%s", picture_files.notice(left_out))
     paths = {part: [of_class.pictures for of_class in classes] for part, classes in found.items()}
     arrays = cached(
-        expanded(directory), lambda _: _read(paths, names), [f for c in everything for f in c.pictures]
+        expanded(directory),
+        lambda _: _read(paths, names),
+        [file for of_class in everything for file in of_class.pictures],
+        name="folder",
     )
     mean, std = statistics(arrays.train_images)
     if max(std) == 0:

@@ -50,6 +50,7 @@ _STARTS = {
     b"FOVb": RAW,
     b"\0MRM": RAW,
 }
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
 HEAD = 512  # bytes that `what_it_is` needs
 
 
@@ -102,6 +103,8 @@ def what_it_is(head: bytes) -> str:
         return "a PDF, not a picture; convert it to JPEG or PNG"
     if head[4:8] == b"ftyp":
         return "a video, not a picture"
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
+        return "an archive, not a picture; unpack it first"
     return "damaged, or of a format that Pillow does not know"
 
 

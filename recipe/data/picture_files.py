@@ -42,10 +42,12 @@ def find(paths: Sequence[str]) -> Found:
     system left behind (`left_behind`) is skipped, and so are links to folders.
 
     Raises:
-      UserError: for a path that does not exist or is an address, a folder that can't be read, or one without
-        any picture.
+      UserError: for a path that is empty, does not exist or is an address, and for a folder that can't be
+        read or holds no picture.
     """
     found = Found([], [])
+    if "" in paths:
+        raise UserError("an empty path is among the images: name a file or a folder")
     files = [STDIN if name == "-" else expanded(name) for name in paths]
     if files.count(STDIN) > 1:
         raise UserError("standard input is named twice among the images, and can be read only once")

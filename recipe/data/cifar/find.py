@@ -29,11 +29,16 @@ def load(cifar: Cifar, directory: str, *, download: bool) -> Dataset:
     if unpacked_folder := unpacked.find(cifar, root):
         archive, folder = unpacked_folder
         arrays = cached(
-            folder, lambda folder: unpacked.read(cifar, archive, folder), unpacked.files(archive, folder)
+            folder,
+            lambda folder: unpacked.read(cifar, archive, folder),
+            unpacked.files(archive, folder),
+            name=cifar.name,
         )
         return _dataset(cifar, f"the unpacked {_shown(folder)}", arrays)
     if path := npz.find(cifar, root):
-        return _dataset(cifar, _shown(path), cached(path, lambda path: npz.read(cifar, path)))
+        return _dataset(
+            cifar, _shown(path), cached(path, lambda path: npz.read(cifar, path), name=cifar.name)
+        )
     if root.is_file():
         raise UserError(
             f"{directory} is a file; name the folder that holds it: --config.data.dir={root.parent}"
@@ -77,7 +82,7 @@ def _of_tfds_folder(cifar: Cifar, folder: Path, data_folder: Path, named: Path) 
         return arrays
 
     try:
-        arrays = cached(folder, read)
+        arrays = cached(folder, read, name=cifar.name)
     except UserError as error:
         if data_folder == named:
             raise
@@ -117,7 +122,7 @@ def _find_archive(cifar: Cifar, root: Path) -> tuple[Archive, Path] | None:
 def _of_archive(cifar: Cifar, archive: Archive, path: Path, root: Path) -> Dataset:
     folder = _prepare(cifar, archive, path, root)
     if folder is None:
-        arrays = cached(path, lambda path: archive.read(path).arrays())
+        arrays = cached(path, lambda path: archive.read(path).arrays(), name=cifar.name)
         return _dataset(cifar, f"archive {_shown(path)}", arrays)
     return _of_tfds_folder(cifar, folder, root, root)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from recipe.data import folder, picture_files
@@ -18,6 +19,8 @@ def refuse_other_forms(cifar: Cifar, root: Path) -> None:
             raise UserError(
                 f"{root} holds {other.title}, not {cifar.title}; add --config.data.name={other.name}"
             )
+    if below := _one_below(cifar, root):
+        raise UserError(f"{cifar.title} is in {below}, not in {root}; add --config.data.dir={below}")
     if matlab := _matlab(cifar, root):
         official = " or ".join(archive.file for archive in cifar.archives)
         raise UserError(f"{matlab} is for MATLAB and is not read; put {official} into {root}")
@@ -26,6 +29,18 @@ def refuse_other_forms(cifar: Cifar, root: Path) -> None:
             f"{root} holds pictures in class folders, not a form of {cifar.title} that can be checked; "
             f"add --config.data.name=folder to take them as they are, or name another folder"
         )
+
+
+def _one_below(cifar: Cifar, root: Path) -> Path | None:
+    """The first folder in `root` that is a data folder with a prepared folder or an official archive."""
+    if not root.is_dir():
+        return None
+    for child in sorted(path for path in root.iterdir() if path.is_dir()):
+        with contextlib.suppress(OSError):  # it may be somebody else's
+            archives = any((child / archive.file).is_file() for archive in cifar.archives)
+            if archives or tfds_folder.find(child, cifar.name):
+                return child
+    return None
 
 
 def _matlab(cifar: Cifar, root: Path) -> Path | None:

@@ -75,6 +75,12 @@ def test_reads_once(source, read):
     assert_equal(second, Reader()(source))
 
 
+def test_another_dataset_is_no_entry_of_the_first(source, read):
+    for name in ("cifar10", "cifar100"):
+        assert_equal(cached(source, read, name=name), Reader()(source))
+    assert read.calls == 2
+
+
 def test_source_can_be_a_file(source, read):
     assert_equal(cached(source / "2", read), Reader()(source / "2"))
     assert_equal(cached(source / "2", read), Reader()(source / "2"))

@@ -170,10 +170,11 @@ def test_damaged_metadata_does_not_matter(tmp_path: Path):
     np.testing.assert_array_equal(images.load(tmp_path / "a.png", 8), pixels)
 
 
-def test_the_first_frame_of_an_animation(tmp_path: Path):
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif", "a.mpo"])
+def test_the_first_frame_of_several(tmp_path: Path, name: str):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(images.load(tmp_path / "a.gif", 8), np.full((8, 8, 3), [255, 0, 0]))
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(images.load(tmp_path / name, 8), np.full((8, 8, 3), [255, 0, 0]), atol=6)
 
 
 @pytest.mark.parametrize(("width", "height"), [(3000, 1), (1, 3000)])
@@ -344,6 +345,8 @@ WHAT_IT_IS = {
     "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
     "drawing": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG, which"),
     "paper.jpg": (b"%PDF-1.7", "a PDF"),
+    "photos.zip": (b"PK\x03\x04" + bytes(30), "an archive, not a picture; unpack it first"),
+    "photos.tar": (bytes(257) + b"ustar\x0000", "an archive"),
     "empty.jpg": (b"", "empty"),
     "zeros.jpg": (bytes(1000), "damaged, or of a format that Pillow does not know"),
 }

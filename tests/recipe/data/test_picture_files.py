@@ -44,6 +44,11 @@ def test_find_searches_folders(tmp_path: Path):
             picture_files.find([name if "://" in name else str(tmp_path / name)])
 
 
+def test_an_empty_path_is_not_this_folder():
+    with pytest.raises(UserError, match="an empty path"):
+        picture_files.find([""])
+
+
 def test_standard_input_can_be_read_once():
     assert picture_files.find(["-"]).pictures == [Path("/dev/stdin")]
     with pytest.raises(UserError, match="standard input is named twice"):

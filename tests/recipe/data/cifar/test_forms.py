@@ -150,6 +150,27 @@ def test_the_folder_of_the_other_dataset_is_named(root, prepared, monkeypatch):
         recipe.data.load("cifar100", str(folder))
 
 
+def test_the_data_folder_one_below_is_named(mini, root, prepared):
+    place_folder(prepared["cifar10"], root / "tfds", "array_record")
+    with pytest.raises(
+        UserError, match=rf"^CIFAR-10 is in {root}/tfds, not in {root}; add --config.data.dir="
+    ):
+        recipe.data.load("cifar10", str(root))
+    shutil.rmtree(root / "tfds")
+    (root / "mine").mkdir()
+    (root / "mine" / PYTHON).touch()
+    with pytest.raises(UserError, match=rf"^CIFAR-10 is in {root}/mine"):
+        recipe.data.load("cifar10", str(root))
+
+
+def test_a_file_that_was_read_as_cifar10_is_no_cifar100(root, monkeypatch):
+    mini = use_sealed("cifar10", monkeypatch)
+    np.savez(root / "data.npz", **keras_arrays(mini.arrays))
+    recipe.data.load("cifar10", str(root / "data.npz"))
+    with pytest.raises(UserError, match="so it is not read"):
+        recipe.data.load("cifar100", str(root / "data.npz"))
+
+
 def test_a_file_is_not_said_to_be_missing(mini, root):
     (root / BINARY).write_bytes(mini.files[BINARY])
     with pytest.raises(UserError, match=rf"is a file; name the folder that holds it: .*={root}$"):
