@@ -110,7 +110,7 @@ def _search(folder: Path) -> Found:
     # a link to nowhere is a picture that is missing, and said to be when it is opened
     named = sorted(f for f in files if formats.is_picture(f) and (f.is_file() or not f.exists()))
     left_out = [(file, name) for file in named if (name := formats.unreadable(file))]
-    pictures = [file for file in named if file not in dict(left_out)]
+    pictures = sorted(set(named) - {file for file, _ in left_out})
     if not pictures and left_out:
         raise UserError(
             f"Pillow can read none of the images in the folder {folder}: {describe(left_out)}; "

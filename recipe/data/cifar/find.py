@@ -73,13 +73,10 @@ def _data_folder(directory: str) -> Path:
 
 
 def _of_tfds_folder(cifar: Cifar, folder: Path, data_folder: Path, named: Path) -> Dataset:
-    """The dataset in a prepared folder, of which only a part may have been prepared."""
 
     def read(folder: Path) -> Arrays:
         arrays = tfds_folder.read(folder)
-        if _is_whole(cifar, arrays):
-            genuine.check(cifar, arrays, str(folder), "restore it, or delete it to have it made anew")
-        return arrays
+        return genuine.check(cifar, arrays, str(folder), "restore it, or delete it to have it made anew")
 
     try:
         arrays = cached(folder, read, name=cifar.name)
@@ -87,18 +84,7 @@ def _of_tfds_folder(cifar: Cifar, folder: Path, data_folder: Path, named: Path) 
         if data_folder == named:
             raise
         raise UserError(f"{error}; name the folder that holds {cifar.name}/: {data_folder}") from error
-    source = f"TFDS folder {_shown(folder)}"
-    if not _is_whole(cifar, arrays):
-        _logger.warning(
-            "%s holds %d + %d images; all of %s are %d + %d",
-            *(source, len(arrays.train_labels), len(arrays.test_labels)),
-            *(cifar.title, cifar.train_size, cifar.test_size),
-        )
-    return _dataset(cifar, source, arrays)
-
-
-def _is_whole(cifar: Cifar, arrays: Arrays) -> bool:
-    return (len(arrays.train_labels), len(arrays.test_labels)) == (cifar.train_size, cifar.test_size)
+    return _dataset(cifar, f"TFDS folder {_shown(folder)}", arrays)
 
 
 def _find_archive(cifar: Cifar, root: Path) -> tuple[Archive, Path] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from recipe.data.cifar import genuine
 from recipe.data.cifar.facts import Cifar
 from recipe.data.dataset import Arrays
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -41,7 +41,7 @@ def read(cifar: Cifar, path: Path) -> Arrays:
     except OSError:
         raise
     except Exception as error:  # a damaged zip file can raise nearly anything
-        raise UserError(f"{path} is damaged ({error}); {remedy}") from error
+        raise UserError(f"{path} is damaged ({first_line(error)}); {remedy}") from error
     if missing:
         raise UserError(f"{path} has no {', '.join(missing)}, as Keras' arrays have; {remedy}")
     images = {part: _images(arrays[f"x_{part}"], f"x_{part} in {path}", remedy) for part in ("train", "test")}

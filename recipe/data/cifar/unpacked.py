@@ -9,7 +9,7 @@ from recipe.data.cifar import genuine
 from recipe.data.cifar.archive import Archive
 from recipe.data.cifar.facts import Cifar
 from recipe.data.dataset import Arrays
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 
 
 def find(cifar: Cifar, root: Path) -> tuple[Archive, Path] | None:
@@ -42,7 +42,7 @@ def read(cifar: Cifar, archive: Archive, folder: Path) -> Arrays:
     try:
         arrays = archive.contents(contents, cifar.class_names).arrays()
     except Exception as error:  # of pickle, which raises many types, or of a size that does not fit
-        raise UserError(f"the files in {folder} are damaged ({error}); {remedy}") from error
+        raise UserError(f"the files in {folder} are damaged ({first_line(error)}); {remedy}") from error
     return genuine.check(cifar, arrays, str(folder), remedy)
 
 

@@ -177,6 +177,29 @@ def test_the_first_frame_of_several(tmp_path: Path, name: str):
     np.testing.assert_allclose(images.load(tmp_path / name, 8), np.full((8, 8, 3), [255, 0, 0]), atol=6)
 
 
+@pytest.mark.filterwarnings("ignore")  # where a warning is an error, Pillow decodes less
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "bmp", "ppm", "ico", "jp2", "avif"])
+def test_a_damaged_picture_is_read_or_refused_in_one_line(suffix: str, tmp_path: Path):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
+    sound = path.read_bytes()
+    refused = []
+    for i in range(60):
+        damaged = bytearray(sound)
+        if i % 2:
+            del damaged[int(RNG.integers(len(sound))) :]
+        for position in RNG.integers(0, min(len(damaged), 200), 5) if damaged else ():
+            damaged[position] ^= int(RNG.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            assert images.load(path, 8).shape == (8, 8, 3)
+        except images.UnreadableImage as error:
+            refused.append(str(error))
+    assert refused
+    for message in refused:
+        assert re.fullmatch(rf"can't read the image {path}: \S[^\r\n]*", message)
+
+
 @pytest.mark.parametrize(("width", "height"), [(3000, 1), (1, 3000)])
 def test_a_thin_line_still_makes_a_square(tmp_path: Path, width: int, height: int):
     Image.new("RGB", (width, height), "red").save(tmp_path / "a.png")

@@ -177,13 +177,17 @@ def test_data_folder(mini, root, prepared, tmp_path, monkeypatch):
     assert source() == "TFDS folder ~/tensorflow_datasets/cifar10/3.0.2"
 
 
-def test_part_of_a_dataset_is_announced(mini, root, prepared, monkeypatch, caplog):
-    place_folder(prepared["cifar10"], root, "array_record")
-    recipe.data.load("cifar10", str(root))
-    assert not caplog.records
-    monkeypatch.setitem(facts.CIFAR, "cifar10", dataclasses.replace(mini.cifar, train_size=50_000))
-    recipe.data.load("cifar10", str(root))
-    assert "holds 20 + 10 images; all of CIFAR-10 are 50000 + 10" in caplog.text
+@pytest.mark.parametrize("size", [TRAIN - 1, TRAIN + 1, 50_000])
+def test_part_of_a_dataset_is_refused(size, mini, root, prepared, monkeypatch):
+    """TensorFlow Datasets can prepare a part as well."""
+    folder = place_folder(prepared["cifar10"], root, "array_record")
+    monkeypatch.setitem(facts.CIFAR, "cifar10", dataclasses.replace(mini.cifar, train_size=size))
+    with pytest.raises(UserError) as caught:
+        recipe.data.load("cifar10", str(root))
+    assert str(caught.value) == (
+        f"{folder} is not CIFAR-10: it holds 20 + 10 images instead of {size:,} + 10; "
+        "restore it, or delete it to have it made anew"
+    )
 
 
 # A damaged folder.

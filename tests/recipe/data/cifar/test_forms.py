@@ -267,6 +267,31 @@ def test_altered_unpacked_archive(damage, kind, root, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["npz", "binary", "python"])
+def test_any_flipped_bit_is_found_or_does_no_harm(form, root, monkeypatch):
+    mini = use_sealed("cifar10", monkeypatch)
+    if form == "npz":
+        path = root / "cifar10.npz"
+        np.savez(path, **keras_arrays(mini.arrays))
+    else:
+        archive = mini.cifar.archives[form == "python"]
+        unpack(mini, archive, root)
+        path = root / archive.folder / archive.train[1]
+    sound = path.read_bytes()
+    found = []
+    rng = np.random.default_rng(0)
+    # the beginning and the end, where headers are, and anywhere
+    for position in [*range(60), *range(len(sound) - 60, len(sound)), *rng.integers(0, len(sound), 60)]:
+        path.write_bytes(sound)
+        flip(position)(path)
+        try:
+            assert_holds(recipe.data.load("cifar10", str(root), download=False), mini.arrays)
+        except UserError as error:
+            found.append(str(error))
+    assert len(found) > 60
+    assert not any("\n" in message for message in found)
+
+
 def test_altered_tfds_folder(root, prepared, monkeypatch):
     use_sealed("cifar10", monkeypatch)
     folder = place_folder(prepared["cifar10"], root, "tfrecord")
