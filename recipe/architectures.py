@@ -51,6 +51,13 @@ STEMS = {
     "imagenet": Stem(kernel=7, stride=2, max_pool=True),
 }
 EXPANSION = {"basic": 1, "bottleneck": 4}
+GUESSABLE = (
+    "class_names",
+    "dataset",
+    "mean",
+    "std",
+    "image_size",
+)  # what names and shapes of tensors don't say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +72,13 @@ class ModelDescription:
     std: tuple[float, ...]  # … which is then divided by this
     image_size: int  # height and width in pixels that it was trained on
     dataset: str  # the name of the data that it was trained on
+    guessed: tuple[str, ...] = ()  # of GUESSABLE: fields that are a guess, since no file said what they are
 
     def __post_init__(self) -> None:
         choice("architecture", self.arch, ARCHITECTURES)
         choice("stem", self.stem, STEMS)
+        for name in self.guessed:
+            choice("guessed field", name, GUESSABLE)
         if self.width < 1:
             raise UserError(f"config.model.width must be a positive number of channels, not {self.width}")
         if self.image_size < 1:
@@ -92,6 +102,15 @@ class ModelDescription:
         """The number of logits."""
         return len(self.class_names)
 
+    @property
+    def guess_notice(self) -> str:
+        """Which fields are a guess, and what corrects it; "" if none is."""
+        if not self.guessed:
+            return ""
+        names = ", ".join(name.replace("_", " ") for name in self.guessed)
+        flags = ", ".join("--" + name.replace("_", "-") for name in self.guessed)
+        return f"{names}: no file says what they are; python -m parity convert takes {flags}"
+
     def to_json(self) -> str:
         """Return the description as a JSON object."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
@@ -103,6 +122,7 @@ class ModelDescription:
             fields: dict[str, Any] = json.loads(text)
             for name in ("class_names", "mean", "std"):
                 fields[name] = tuple(fields[name])
+            fields["guessed"] = tuple(fields.get("guessed", ()))  # absent in older files
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"not a model description: {error}") from error

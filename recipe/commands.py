@@ -68,11 +68,12 @@ def evaluate(
       notice: opens and closes the output, if it is not "".
     """
     description, predictor = engine.load(checkpoint, inference)
+    check_classes(description, checkpoint)
     if description.class_names != data.class_names:
         hint = f"; add --config.data.name={description.dataset}" if description.dataset != data.name else ""
         raise UserError(
-            f"{checkpoint} was trained on the {description.num_classes} classes of {description.dataset}, "
-            f"which are not those of {data.title}{hint}"
+            f"{checkpoint} was trained on the {description.num_classes} classes of {description.dataset}"
+            f"{guess('class_names', description)}, which are not those of {data.title}{hint}"
         )
     if held_out and held_out != predictor.held_out:
         raise UserError(
@@ -81,6 +82,8 @@ def evaluate(
         )
     print(notice, end="\n" if notice else "")
     print(f"{description.arch} from {checkpoint}; {predictor.runtime}")
+    if description.guessed:
+        print(f"Guessed: {description.guess_notice}")
     evaluation = metrics.evaluate(predictor.logits(data.test_images), data.test_labels)
     print(tables.per_class(data.test_labels, evaluation.predictions, data.class_names))
     with pictures_in(folder):
@@ -112,6 +115,9 @@ def predict(
     if found.left_out:
         print(picture_files.notice(found.left_out), file=sys.stderr)
     description, predictor = engine.load(checkpoint, inference)
+    check_classes(description, checkpoint)
+    if description.guessed:
+        print(f"Guessed: {description.guess_notice}", file=sys.stderr)
     read = _read(found.pictures, description.image_size)
     probabilities = np.exp(metrics.log_softmax(predictor.logits(np.stack(list(read.squares.values())))))
     tops = dict(zip(read.squares, tables.top_k(probabilities, description.class_names, k=TOP), strict=True))
@@ -123,7 +129,7 @@ def predict(
             list(read.thumbnails.values()),
             [f"{found.pictures[i].name}\n{tops[i][0][0]} {tops[i][0][1]:.0%}" for i in read.thumbnails],
             grid,
-            title=f"{description.arch} trained on {description.dataset}",
+            title=f"{description.arch} trained on {description.dataset}{guess('dataset', description)}",
             more=len(read.squares) - len(read.thumbnails),
         )
     print(f"Picture: {grid}", file=sys.stderr)
@@ -161,6 +167,20 @@ def _read(paths: Sequence[Path], size: int) -> _Images:
         first, *others = read.errors.values()
         raise UserError(f"none of the {len(paths):,} images can be read: {first}") if others else first
     return read
+
+
+def check_classes(description: ModelDescription, checkpoint: str) -> None:
+    """Raise a `UserError` for a network with one output, which is no probability of a class among several."""
+    if description.num_classes < 2:
+        raise UserError(
+            f"{checkpoint} can't be used for predict or eval: it has {description.num_classes} output, "
+            "which is no choice between classes (softmax would make it 100 % for every picture)"
+        )
+
+
+def guess(field: str, description: ModelDescription) -> str:
+    """What follows a field that is a guess."""
+    return " (a guess)" if field in description.guessed else ""
 
 
 def summary(engine: Engine, model: ModelDescription) -> int:

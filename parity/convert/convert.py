@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -16,10 +14,10 @@ import flax_resnet.checkpoint
 import torch_ref.checkpoint
 from flax_resnet.runtime import float64, start_backend
 from parity.budgets import reference as budget
+from parity.convert import guesses
 from parity.convert.files import SUFFIXES, Checkpoint, read, write
 from parity.convert.layouts import OURS, Layout, named
 from parity.engines import FlaxNetwork, TorchNetwork
-from recipe.architectures import ModelDescription
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError, choice
 from recipe.system.files import atomic_folder, atomic_path
@@ -77,17 +75,24 @@ def convert(
     Raises:
       UserError: for wrong input, if it can't be written, or if the proof fails; the destination is unchanged.
     """
-    checkpoint = described_anew(read(source, layout, weights), changes or {})
+    checkpoint = read(source, layout, weights)
+    checkpoint = checkpoint.corrected(changes) if changes else checkpoint
     target = find_target(to, destination, checkpoint)
     check_destination(destination, target.form, force)
     if check or target.form == "jax":
         start_backend()
     print(f"{source}: {summary(checkpoint)}")
+    description = checkpoint.description
+    if description.guessed:
+        print(f"Guessed: {description.guess_notice}")
+    if reason := guesses.doubt(description, checkpoint.came_from.normalisation):
+        print(f"Doubtful: {reason}")
     atomic = atomic_folder if target.form == "jax" else atomic_path
     try:
         with atomic(destination) as temporary:
             lost = [*checkpoint.lost, *write(temporary, checkpoint, target.form, target.layout)]
-            written = read(temporary, None if target.layout is OURS else target.layout.name)
+            named_layout = None if target.layout is OURS else target.layout.name
+            written = read(temporary, named_layout, look_beside=False)
             compare(checkpoint, written)
             if check:
                 report(prove(checkpoint, written))
@@ -128,20 +133,6 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
                 shutil.copyfile(source / name, temporary)
     engine = "torch" if pairs[-1][1].suffix else "jax"
     print(f"Go on with: python main.py … --config.engine={engine} --workdir={shlex.quote(str(destination))}")
-
-
-def described_anew(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint with other fields in its model description, which other projects' files do not hold."""
-    if not changes:
-        return checkpoint
-    model = {**checkpoint.record["model"], **changes}
-    description = ModelDescription.from_json(json.dumps(model))
-    if description.num_classes != checkpoint.description.num_classes:
-        raise UserError(
-            f"--class-names has {description.num_classes} names, the network "
-            f"{checkpoint.description.num_classes} classes"
-        )
-    return dataclasses.replace(checkpoint, record={**checkpoint.record, "model": model})
 
 
 def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Target:

@@ -15,7 +15,8 @@ from torch import Tensor
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
 from parity.arrays import Arrays, is_param, join, params_tree, split, to_numpy, to_tensor, torch_arrays
-from parity.convert.layouts import OURS, Layout, check_export, named
+from parity.convert import beside, guesses
+from parity.convert.layouts import LAYOUTS, OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.wrappers import open_safetensors, unwrap, wrap
 from recipe.architectures import ModelDescription
@@ -47,18 +48,31 @@ class Checkpoint:
         return described(self.record, Path("the checkpoint"))
 
     @property
+    def came_from(self) -> Layout:
+        """The layout of the file that it first was."""
+        return LAYOUTS.get(self.record.get("source", {}).get("layout", ""), self.layout)
+
+    def corrected(self, said: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint with fields of its description in place of guesses; see `guesses.corrected`."""
+        description = guesses.corrected(self.description, said, self.came_from.normalisation)
+        return dataclasses.replace(self, record={**self.record, "model": json.loads(description.to_json())})
+
+    @property
     def step(self) -> int | None:
         """Steps done, where there is a run."""
         return self.record["progress"]["step"] if "progress" in self.record else None
 
 
-def read(path: Path, layout: str | None = None, weights: str | None = None) -> Checkpoint:
+def read(
+    path: Path, layout: str | None = None, weights: str | None = None, *, look_beside: bool = True
+) -> Checkpoint:
     """Read a checkpoint of this project or another one.
 
     Args:
       path: an orbax folder, a PyTorch file or a safetensors file.
       layout: a name in `parity.convert.layouts`, or None to find it out.
       weights: the wrapper to take the weights from, in a file that has several, such as "state_dict_ema".
+      look_beside: whether files beside another project's weights describe them; see `parity.convert.beside`.
 
     Raises:
       UserError: if it is damaged, of an unknown kind or could be of several layouts, or if its tensors do not
@@ -74,6 +88,8 @@ def read(path: Path, layout: str | None = None, weights: str | None = None) -> C
         else:
             found = _from_torch(path, layout, weights)
         check_values(found)
+        if look_beside and not found.sealed:
+            found = _described_beside(found, path if path.is_dir() else path.parent)
         if weights and weights != found.record.get("source", {}).get("wrapper"):
             raise UserError(f"it holds one set of weights, not under {weights}: leave out --weights")
     except UserError as error:
@@ -215,6 +231,16 @@ def _foreign(
     record = {"model": json.loads(description.to_json()), "source": source}
     model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
     return Checkpoint(record, model, None, source["form"], layout, lost, sealed=False)
+
+
+def _described_beside(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Another project's checkpoint with what the files in its folder say about it."""
+    description = checkpoint.description
+    said = beside.read(folder, description.arch, description.num_classes)
+    for fields in said.values():
+        checkpoint = checkpoint.corrected(fields)
+    source = {**checkpoint.record["source"], **({"beside": list(said)} if said else {})}
+    return dataclasses.replace(checkpoint, record={**checkpoint.record, "source": source})
 
 
 def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from parity.arrays import is_param
+from parity.convert import guesses
 from parity.convert.files import Checkpoint, read
 from recipe.training import checkpoints
 from recipe.training.settings import fields
@@ -34,6 +35,12 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
     params = sum(a.size for n, a in weights.items() if is_param(n))
     dtypes = Counter(array.dtype.name for array in weights.values())
     names = description.class_names
+
+    def mark(*fields: str) -> str:
+        """What follows the value of a field that is a guess."""
+        guessed = [field for field in fields if field in description.guessed]
+        return f" (guessed: {', '.join(guessed).replace('_', ' ')})" if guessed else ""
+
     rows = {
         "form": checkpoint.form,
         "layout": f"{checkpoint.layout.name} ({checkpoint.layout.origin})",
@@ -45,10 +52,14 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         "tensors": f"{len(weights)}, {', '.join(f'{n} {name}' for name, n in dtypes.items())}",
         "batch counters": ", ".join(map(str, sorted(counters))) if counters else "none",
         "classes": f"{len(names)} of {description.dataset}: {', '.join(names[:10])}"
-        + (", …" if len(names) > 10 else ""),
-        "mean": str(description.mean),
-        "std": str(description.std),
-        "image size": f"{description.image_size} px",
+        + (", …" if len(names) > 10 else "")
+        + mark("class_names", "dataset"),
+        "mean": str(description.mean) + mark("mean"),
+        "std": str(description.std) + mark("std"),
+        "image size": f"{description.image_size} px" + mark("image_size"),
+        "described by": ", ".join(source.get("beside", [])),
+        "guessed": description.guess_notice,
+        "doubtful": guesses.doubt(description, checkpoint.came_from.normalisation),
         "other fields": ", ".join(f"{name} = {value}" for name, value in source.get("fields", {}).items()),
         "not convertible": ", ".join(checkpoint.lost),
         "integrity": "every tensor and the record have the SHA-256 they were saved with"

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from parity.convert import class_names
+from parity.convert import guesses
+from parity.convert.guesses import Normalisation
 from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
 from recipe.data.cifar.facts import CIFAR
 from recipe.system.errors import UserError, choice
 
 Shapes = Mapping[str, tuple[int, ...]]
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of pixel/255
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 THIN = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
@@ -104,8 +104,8 @@ def recognise(shapes: Shapes) -> list[Layout]:
 def describe(shapes: Shapes, layout: Layout) -> ModelDescription:
     """The network that tensors with a layout's names belong to.
 
-    Names and shapes do not say its class names, normalisation, image size and dataset: these are the layout's
-    usual ones.
+    Names and shapes do not say its class names, normalisation, image size and dataset: these are guesses, the
+    layout's usual ones, and marked as such.
 
     Raises:
       UserError: if the layout has no such network.
@@ -121,17 +121,11 @@ def describe(shapes: Shapes, layout: Layout) -> ModelDescription:
     stem = layout.stem
     if layout is OURS and shapes["conv1.weight"][-1] == STEMS["imagenet"].kernel:
         stem = "imagenet"
-    dataset, names = class_names.guess(classifier[0])
-    mean, std = layout.normalisation.get(dataset, next(iter(layout.normalisation.values())))
     return ModelDescription(
         arch=archs[0],
         stem=stem,
         width=shapes["conv1.weight"][0],
-        class_names=names,
-        mean=mean,
-        std=std,
-        image_size=layout.image_size,
-        dataset=dataset,
+        **guesses.usual(layout.normalisation, classifier[0], layout.image_size),
     )
 
 
