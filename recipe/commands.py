@@ -123,6 +123,8 @@ def predict(
     tops = dict(zip(read.squares, tables.top_k(probabilities, description.class_names, k=TOP), strict=True))
     results = [read.errors[i].reason if i in read.errors else tops[i] for i in range(len(found.pictures))]
     print(tables.predictions([str(path) for path in found.pictures], results, output))
+    for error in read.errors.values():
+        print(f"error: {error}", file=sys.stderr)
     grid = folder / "predictions.png"
     with pictures_in(folder):
         plots.predictions(
@@ -133,8 +135,6 @@ def predict(
             more=len(read.squares) - len(read.thumbnails),
         )
     print(f"Picture: {grid}", file=sys.stderr)
-    for error in read.errors.values():
-        print(f"error: {error}", file=sys.stderr)
     return 1 if read.errors else 0
 
 

@@ -56,8 +56,8 @@ def test_a_damaged_image_costs_its_own_row(folder: Path, capsys: pytest.CaptureF
     assert rows[1].keys() == {"image", "top", "error"}
     assert err.splitlines() == [
         "left out 1 image that Pillow can't read: 1 HEIC (in/e.heic); convert it to JPEG or PNG",
-        "Picture: out/predictions.png",
         f"error: can't read the image in/b.png: {rows[1]['error']}",
+        "Picture: out/predictions.png",
     ]
     assert predict("in", output="csv") == 1
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
