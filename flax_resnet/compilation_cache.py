@@ -7,6 +7,7 @@ import os
 import jax
 
 from recipe.system.files import cache_folder, variable
+from recipe.system.processor import processor_digest
 
 
 def keep_programs() -> None:
@@ -25,7 +26,9 @@ def keep_programs() -> None:
     cache = cache_folder()
     if cache is None:
         return
-    folder = cache / "jax"  # beside the decoded datasets
+    # Beside the decoded datasets. A home folder may be shared by machines, and JAX's keys know no processors:
+    # XLA would find programs for another one, and complain of each before it compiles anew.
+    folder = cache / "jax" / processor_digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import platform
 from pathlib import Path
 
@@ -15,6 +16,12 @@ def processor_name() -> str:
     fields = _fields()
     known = " ".join(fields[key] for key in NAME if key in fields)
     return known or platform.processor() or platform.machine()
+
+
+def processor_digest() -> str:
+    """Eight letters and digits for what decides which machine code runs here: the processor and its flags."""
+    text = "\0".join((platform.machine(), processor_name(), *processor_flags()))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @functools.cache

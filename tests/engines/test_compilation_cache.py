@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from recipe.system.processor import processor_digest
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -31,7 +33,7 @@ def run(**variables: str) -> str:
 
 
 def test_programs_are_kept_and_found_again(tmp_path: Path):
-    folder = tmp_path / "flax_resnet" / "jax"
+    folder = tmp_path / "flax_resnet" / "jax" / processor_digest()
     assert run(XDG_CACHE_HOME=str(tmp_path)) == str(folder)
     kept = {path.name for path in folder.iterdir() if path.name.endswith("-cache")}
     assert kept

@@ -45,3 +45,13 @@ def test_where_linux_does_not_tell(text: str | None, tmp_path: Path, monkeypatch
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert processor.processor_name() == "arm64"
     assert processor.processor_flags() == ()
+
+
+def test_machines_that_run_other_code_have_other_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cpuinfo, digests = tmp_path / "cpuinfo", []
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
+    for more in ("", " amx_bf16", ""):
+        cpuinfo.write_text(SECTION.format(number=0, more=more))
+        processor.processor_flags.cache_clear()
+        digests.append(processor.processor_digest())
+    assert digests[0] == digests[2] != digests[1]
