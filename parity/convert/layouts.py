@@ -198,3 +198,17 @@ def _refuse_other_functions(shapes: Shapes) -> None:
     for reason, applies in reasons.items():
         if applies:
             raise UserError(f"not a ResNet that is known here: {reason}")
+    _refuse_other_heads(shapes)
+
+
+def _refuse_other_heads(shapes: Shapes) -> None:
+    """Raise a `UserError` for linear layers behind the stages that are not one classifier."""
+    layers = [key.removesuffix(".weight") for key, shape in shapes.items()
+              if key.endswith(".weight") and len(shape) == 2 and not re.match(r"layer\d", key)]  # fmt: skip
+    if len(layers) < 2:
+        return
+    heads = {layer.partition(".")[0] for layer in layers}
+    what = "several layers" if len(heads) == 1 else "several heads, and no one of them is the classifier"
+    raise UserError(
+        f"not a ResNet that is known here: what follows its stages is {what} ({', '.join(layers)})"
+    )

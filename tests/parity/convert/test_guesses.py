@@ -18,7 +18,8 @@ from parity.__main__ import main
 from parity.convert import beside, guesses
 from parity.convert.class_names import CIFAR10, CIFAR100
 from parity.convert.files import read
-from parity.convert.layouts import LAYOUTS
+from parity.convert.layouts import LAYOUTS, recognise
+from parity.convert.state_dicts import wanted_shapes
 from recipe import commands
 from recipe.architectures import GUESSABLE, ModelDescription
 from recipe.system.errors import UserError
@@ -153,6 +154,22 @@ def test_one_output_is_no_class(tmp_path: Path):
         UserError, match=r"net.pt can't be used for predict or eval: it has 1 output, which is no"
     ):
         commands.predict(torch_ref, Inference(), str(net), [__file__], "table", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        (("linear.weight", "fc.weight"), "several heads, and no one of them is the classifier (linear, fc)"),
+        (("fc_a.weight", "fc_b.weight"), "several heads, and no one of them is the classifier (fc_a, fc_b)"),
+        (("fc.0.weight", "fc.2.weight"), "several layers (fc.0, fc.2)"),
+    ],
+)
+def test_several_heads_are_the_reason(heads: tuple[str, ...], reason: str):
+    shapes = wanted_shapes(describe("resnet18"))
+    linear = shapes.pop("linear.weight")
+    with pytest.raises(UserError) as error:
+        recognise({**shapes, **dict.fromkeys(heads, linear)})
+    assert str(error.value) == f"not a ResNet that is known here: what follows its stages is {reason}"
 
 
 def write(folder: Path, **contents: Any) -> None:
