@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from recipe import commands
+from recipe.architectures import ModelDescription
 from recipe.output import plots
 from recipe.system.errors import UserError
 from recipe.training.description import Inference
@@ -23,9 +24,8 @@ class Colours:
     """An engine whose network tells red, green and blue."""
 
     def load(self, path: str, inference: Inference) -> tuple[Any, Any]:
-        description = SimpleNamespace(
-            image_size=32, class_names=("red", "green", "blue"), arch="colours", dataset="none"
-        )
+        names = ("red", "green", "blue")
+        description = ModelDescription("resnet20", "cifar", 4, names, (0.5,) * 3, (0.25,) * 3, 32, "none")
         return description, SimpleNamespace(logits=lambda images: images.mean(axis=(1, 2)) / 25)
 
 
