@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import r18
 from recipe.system import files
-from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
+from recipe.system.errors import DatasetUnavailable, UserError, choice, is_of_environment, nearest
 from recipe.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:  # loaded behind the flags
@@ -49,6 +49,11 @@ def main() -> int:
         return run(arguments, CONFIG.value)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        if not is_of_environment(error):
+            raise
+        print(f"error: {error}; correct the variable, or unset it", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted. Earlier checkpoints are intact.", file=sys.stderr)

@@ -24,7 +24,7 @@ from parity.convert import cli as convert
 from parity.mutants import cli as mutants
 from parity.speed import cli as speed
 from parity.verify import cli as verify
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, is_of_environment
 
 
 class Command(NamedTuple):
@@ -69,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        if not is_of_environment(error):
+            raise
+        print(f"error: {error}; correct the variable, or unset it", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted. What was there before is whole.", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -17,6 +18,11 @@ class DatasetUnavailable(UserError):
 def first_line(error: BaseException) -> str:
     """An error of a stranger's code in one line: its class and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def is_of_environment(error: ValueError) -> bool:
+    """Whether JAX raised it, when it was imported, for a value of a variable such as JAX_ENABLE_X64."""
+    return bool(re.search(r" for (environment|JAX flag) ", str(error)))
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

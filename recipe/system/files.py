@@ -77,9 +77,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_local(path: str | os.PathLike[str]) -> None:
-    """Raise a `UserError` for an address such as gs://bucket/run: `pathlib` would make it a folder "gs:"."""
+    """Raise a `UserError` for an address such as gs://bucket/run, or gs:/bucket/run, as `pathlib` shows it.
+
+    It would become a folder named "gs:".
+    """
     address = os.fsdecode(path).strip()
-    match = re.match(r"([a-z][a-z0-9+.-]*)://", address, re.IGNORECASE)
+    match = re.match(r"([a-z][a-z0-9+.-]+):/", address, re.IGNORECASE)  # "c:/" is a drive
     if not match:
         return
     scheme = match[1].lower()

@@ -36,7 +36,11 @@ def test_a_missing_backend_is_one_line_that_names_the_variable(
 
 @pytest.mark.parametrize(
     "variables",
-    [{"JAX_PLATFORMS": "nonsense"}, {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_nonsense"}],
+    [
+        {"JAX_PLATFORMS": "nonsense"},
+        {"JAX_ENABLE_X64": "nonsense"},
+        {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_nonsense"},
+    ],
 )
 def test_training_leaves_nothing_where_jax_does_not_start(variables: dict[str, str], tmp_path: Path):
     done = subprocess.run(
