@@ -42,10 +42,16 @@ def gamma(n: int, precision: str = "f64") -> float:
     return n * u / (1 - n * u)
 
 
-def distance(a: np.ndarray, b: np.ndarray, precision: str) -> float:
-    """Largest difference of two arrays of one shape; in bf16 ‖a−b‖₂/‖b‖₂. 0/0 is 0.
+def distance(a: np.ndarray, b: np.ndarray, precision: str, size: float | None = None) -> float:
+    """Largest difference of two arrays of one shape; in bf16 ‖a−b‖₂/size. 0/0 is 0.
 
     NaN where one of them alone is not finite, or their infinities have different signs.
+
+    Args:
+      a: and
+      b: the arrays.
+      precision: of the computation.
+      size: in bf16 what the norm is divided by; ‖b‖₂ if None.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
@@ -59,7 +65,12 @@ def distance(a: np.ndarray, b: np.ndarray, precision: str) -> float:
         difference = np.where(same, 0.0, difference)
     if precision != "bf16":
         return float(np.abs(difference).max(initial=0.0))
-    return ratio(float(np.linalg.norm(difference)), float(np.linalg.norm(b)))
+    return ratio(float(np.linalg.norm(difference)), norm(b) if size is None else size)
+
+
+def norm(array: np.ndarray) -> float:
+    """‖array‖₂ of what is finite in it."""
+    return float(np.linalg.norm(array[np.isfinite(array)]))
 
 
 def ratio(error: float, size: float) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.budgets.layer_bounds import gradient_bounds, output_bound, statistics_bound
-from parity.comparison.recording import Call, Key, Recording, Slot
+from parity.comparison.recording import Call, Key, Pins, Recording, Slot
 from parity.comparison.sides.torch_side import TorchSide
+from parity.comparison.weights import rounded
 
 KNOWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
@@ -19,12 +20,14 @@ class Bounds:
     Args:
       side: PyTorch's network.
       run: its pinned run.
+      pins: what replaces values and gradients in it, as float64 has them.
       training: the mode.
       precision: of the run that is compared with it.
     """
 
-    def __init__(self, side: TorchSide, run: Recording, training: bool, precision: str):
-        self._side, self._run, self._training, self._precision = side, run, training, precision
+    def __init__(self, side: TorchSide, run: Recording, pins: Pins, training: bool, precision: str):
+        self._side, self._run, self._pins = side, run, pins
+        self._training, self._precision = training, precision
         self._gradients: dict[Call, dict[str, np.ndarray] | None] = {}
 
     def __call__(self, key: Key) -> np.ndarray | None:
@@ -65,7 +68,7 @@ class Bounds:
         if found is None:
             return None
         module, slot = found
-        x = torch.from_numpy(self._run.slots[slot].value)
+        x = self._passed_on(slot)
         with torch.no_grad():
             return output_bound(module, x, self._training, self._precision).numpy()
 
@@ -76,7 +79,7 @@ class Bounds:
         module, slot = found
         assert isinstance(module, nn.BatchNorm2d)
         with torch.no_grad():
-            x = torch.from_numpy(self._run.slots[slot].value)
+            x = self._passed_on(slot)
             mean, var = statistics_bound(module, x, self._precision)
         return (mean if leaf == "running_mean" else var).numpy()
 
@@ -87,12 +90,25 @@ class Bounds:
 
     def _new_gradients(self, call: Call) -> dict[str, np.ndarray] | None:
         found = self._layer(call)
-        upstream = self._run.slots.get(Slot(*call, "out", 0))
-        if found is None or upstream is None or upstream.grad is None:
+        gradient = self._passed_back(Slot(*call, "out", 0))
+        if found is None or gradient is None:
             return None
         module, slot = found
         if not all(parameter.requires_grad for parameter in module.parameters()):
             return None
-        x, gradient = (torch.from_numpy(a) for a in (self._run.slots[slot].value, upstream.grad))
-        bounds = gradient_bounds(module, x, gradient, self._precision, self._training)
+        bounds = gradient_bounds(module, self._passed_on(slot), gradient, self._precision, self._training)
         return {name: bound.numpy() for name, bound in bounds.items()}
+
+    # what arrives at a layer is what a pin puts there, not what is in front of the pin
+    def _passed_on(self, slot: Slot) -> Tensor:
+        pin = self._pins.get(slot)
+        return torch.from_numpy(
+            self._run.slots[slot].value if pin is None else rounded(pin.value, self._precision)
+        )
+
+    def _passed_back(self, slot: Slot) -> Tensor | None:
+        pin = self._pins.get(slot)
+        if pin is not None and pin.backwards and pin.grad is not None:
+            return torch.from_numpy(rounded(pin.grad, self._precision))
+        arriving = self._run.slots.get(slot)
+        return None if arriving is None or arriving.grad is None else torch.from_numpy(arriving.grad)

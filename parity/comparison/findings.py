@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from parity.budgets.reference import UNIT, K, distance, factor
+from parity.budgets.reference import UNIT, K, distance, factor, norm
 from parity.cause import Cause
 from parity.comparison.recording import endless
 from parity.result import Finding, elementwise
@@ -103,7 +103,8 @@ def place(
       flax: Flax's path.
       theirs: PyTorch's array, in Flax's layout.
       ours: Flax's.
-      own: PyTorch's own error there in float32 (or bfloat16), and in float64 by constants in float32.
+      own: PyTorch's own error there in float32 (or its norm in bfloat16), and in float64 by constants in
+        float32.
       precision: of Flax's run.
       kind: class name of PyTorch's module.
       order: of execution in PyTorch.
@@ -114,7 +115,8 @@ def place(
     where, constant = _where(torch, flax), K * own[1]
     allowed = factor(precision) * own[0] + constant
     theirs, ours = endless(theirs), endless(ours)
-    error = distance(ours, theirs, precision)
+    scale = norm(theirs) or 1.0 if precision == "bf16" else 1.0
+    allowed, error = allowed / scale, distance(ours, theirs, precision, scale)
     if bound is not None and math.isfinite(error):
         tight = bound if precision == "f64" else np.minimum(bound, allowed)
         worst = elementwise(where, ours, theirs, tight)

@@ -94,6 +94,7 @@ class FlaxRuns:
             self._free = self._run(FREE, "f64")
         narrowed = list(side.narrowed)
         self._links = links.link(pairs, self._theirs, self._free, sources, rough, described.reached)
+        self._free = self._free.without_slot_gradients()  # end to end nobody asks for them
         self._never = frozenset(self._places) - {one.flax for one in self._links if one.layout.pins}
         self._pins = links.torch_pins(self._links, self._theirs)
         self._judged: dict[frozenset[Slot], dict[tuple[str, object], Link | None]] = {}

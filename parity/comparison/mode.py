@@ -72,21 +72,28 @@ class ModeComparison:
             for words in unseen.unseen(theirs, ours, free, c.torch.structure, c.flax.network)
         ]
         for precision in c.precisions:
-            c.progress(f"{mode}, {precision}: PyTorch's own errors")
-            own = self._own(precision, self._pins)
-            c.progress(f"{mode}, {precision}: every layer and piece on its own")
-            a, b = self._pinned(precision)
-            found = self._compared(a, b, self._kept, own, precision, BETWEEN, self._bound(a, precision))
-            found = self._cleared(found, precision)
-            found = self._explained(found, a, b, precision)
-            yield from self._checks(found, precision, PINNED, "every layer and piece on its own")
-            c.progress(f"{mode}, {precision}: end to end")
-            own = self._own(precision, None)
-            a, b = self._free(precision)
-            results = [one for one in self._kept if one.torch.side == "out"]
-            found = self._compared(a, b, results, own, precision, OUTPUT)
-            found = [one for one in found if not one.what.endswith(BACKWARDS)]
-            yield from self._checks(self._cleared(found, precision), precision, FREE, "end to end")
+            yield from self._pieces(precision)
+            yield from self._end_to_end(precision)
+
+    def _pieces(self, precision: str) -> Iterator[Check]:
+        """Every layer and piece on its own: both networks with the same pins."""
+        c, mode = self._c, self._mode
+        c.progress(f"{mode}, {precision}: PyTorch's own errors")
+        own = self._own(precision, self._pins)
+        c.progress(f"{mode}, {precision}: every layer and piece on its own")
+        a, b = self._pinned(precision)
+        found = self._compared(a, b, self._kept, own, precision, BETWEEN, self._bound(a, precision))
+        found = self._explained(self._cleared(found, precision), a, b, precision)
+        yield from self._checks(found, precision, PINNED, "every layer and piece on its own")
+
+    def _end_to_end(self, precision: str) -> Iterator[Check]:
+        """Both networks as they are."""
+        self._c.progress(f"{self._mode}, {precision}: end to end")
+        own = self._own(precision, None)
+        results = [one for one in self._kept if one.torch.side == "out"]
+        found = self._compared(*self._free(precision), results, own, precision, OUTPUT)
+        found = [one for one in found if not one.what.endswith(BACKWARDS)]
+        yield from self._checks(self._cleared(found, precision), precision, FREE, "end to end")
 
     # ------------------------------------------------------------------ runs
     def _free(self, precision: str) -> tuple[Recording, Recording]:
@@ -99,9 +106,10 @@ class ModeComparison:
         """Both sides with the same pins. In float64 PyTorch's free run has those values anyway."""
         theirs = self._theirs.run
         if precision != "f64":
-            pins = rounded_pins(self._pins, precision)
             exact = "bf16" if precision == "bf16" else "f64"  # bfloat16 is compared with bfloat16, in norms
-            theirs = self._reference.run(precision, exact, pins=pins, keep=self._keep)
+            theirs = self._reference.run(
+                precision, exact, pins=rounded_pins(self._pins, precision), keep=self._keep
+            )
         return theirs, self._ours.run(PINNED, precision)
 
     def _own(self, precision: str, pins: Pins | None) -> Own:
@@ -112,7 +120,7 @@ class ModeComparison:
         constants: Errors = {}
         if precision == "f64":
             constants = self._reference.constant_errors(self._theirs.run, pins=pins, keep=self._keep)
-        return Own(self._own_errors[key], constants)
+        return Own(self._own_errors[key], constants, norms=precision == "bf16")
 
     # ------------------------------------------------------------------ judging
     def _compared(
@@ -179,7 +187,9 @@ class ModeComparison:
 
     def _bound(self, theirs: Recording, precision: str) -> Bound | None:
         """What theorems allow at known layers; they say nothing of bfloat16."""
-        return None if precision == "bf16" else Bounds(self._c.side, theirs, self._training, precision)
+        if precision == "bf16":
+            return None
+        return Bounds(self._c.side, theirs, self._pins, self._training, precision)
 
     def _checks(self, found: list[Place], precision: str, way: str, title: str) -> Iterator[Check]:
         c, mode = self._c, self._mode

@@ -72,6 +72,11 @@ class Recording:
     arguments: dict[Call, Any] = dataclasses.field(default_factory=dict)  # (args, kwargs) of watched calls
     tape: Any = None  # PyTorch's operations, of a run with watched calls
 
+    def without_slot_gradients(self) -> Recording:
+        """The same, without the gradients that arrive between modules."""
+        slots = {slot: Passing(passing.value) for slot, passing in self.slots.items()}
+        return dataclasses.replace(self, slots=slots)
+
 
 class Pin(NamedTuple):
     """What replaces a slot's value, and the gradient that arrives there."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from parity.budgets.reference import UNIT, distance, rounding
 from parity.comparison.inputs import Arguments, is_float
 from parity.comparison.recording import Arrays, Call, Errors, Key, Pins, Recording, endless
 from parity.comparison.sides.torch_side import TorchSide
-from parity.comparison.weights import Weights, rounded, rounded_pins
+from parity.comparison.weights import Weights, mapped_pins, rounded, rounded_pins, single
 
 SAMPLES = 3  # perturbed runs; the largest error counts
 
@@ -23,19 +24,19 @@ class Own:
     """How far PyTorch itself is off.
 
     Attributes:
-      rounding: in a lower precision, by rounding.
+      rounding: in a lower precision, by rounding: the largest element, in bfloat16 the norm.
       constants: in float64, by constants that it has in float32, such as tables in buffers.
+      norms: whether `rounding` are norms.
     """
 
     rounding: Errors
     constants: Errors
+    norms: bool = False
 
     def of(self, *keys: Key) -> tuple[float, float]:
-        """The largest of both at some places."""
-        low, constants = (
-            max(errors.get(key, 0.0) for key in keys) for errors in (self.rounding, self.constants)
-        )
-        return low, constants
+        """Both for an array that consists of what is at some places."""
+        low = [self.rounding.get(key, 0.0) for key in keys]
+        return math.hypot(*low) if self.norms else max(low), max(self.constants.get(key, 0.0) for key in keys)
 
 
 class Reference:
@@ -82,7 +83,10 @@ class Reference:
         )  # fmt: skip
 
     def own_errors(self, low: str, *, pins: Pins | None = None, keep: frozenset[str] | None = None) -> Errors:
-        """The largest errors of runs in float32 or bfloat16 beside float64, as `distance` measures them.
+        """The largest errors of runs in float32 beside float64; of bfloat16 the errors' largest norms.
+
+        They are not divided by the values' norms: a gradient may be zero but for rounding, such as that of a
+        key's bias.
 
         Weights, inputs and pins differ by that precision's rounding from run to run. In float32 an error
         counts as a rounding of the largest element at least.
@@ -93,8 +97,7 @@ class Reference:
           keep: paths of modules to record.
         """
         errors: Errors = {}
-        for version, pinned in self._perturbed(low, pins):
-            tensors, inputs = version
+        for tensors, inputs, pinned in self._perturbed(low, pins):
 
             def run(
                 precision: str, t: Arrays = tensors, x: Arguments = inputs, p: Pins | None = pinned
@@ -106,13 +109,8 @@ class Reference:
             decisions: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
             if pins is None and low == "f32" and self._cotangents is not None:
                 decisions = near_ties.uncertain(run, "f32", "f64", self._seed)
-            # those numbers are float32's, and there are as many of them as the network's values and gradients
-            found = {key: array.astype(np.float32) for key, array in measured(run(low)).items()}
-            with decisions:
-                exact = measured(run("f64"))
-            for key, array in exact.items():
-                error = distance(found[key], array, low) if key in found else np.nan
-                errors[key] = max(errors.get(key, 0.0), error, rounding(array, low))
+            for key, error in _beside_float64(run, low, decisions).items():
+                errors[key] = max(errors.get(key, 0.0), error)
         return errors
 
     def constant_errors(
@@ -134,34 +132,40 @@ class Reference:
                 n: self._weights.fine[n] * (1 + lost * UNIT["f32"] / 2 * rng.uniform(-1, 1, lost.shape))
                 for n, lost in self._rounded.items()
             }
-            found = measured(
-                self._side.run(
-                    self._weights.fine | moved, self._inputs, "f64", self._training, pins=pins, keep=keep,
-                    cotangents=self._cotangents,
-                )
+            run = self._side.run(
+                self._weights.fine | moved, self._inputs, "f64", self._training, pins=pins, keep=keep,
+                cotangents=self._cotangents,
             )  # fmt: skip
-            for key, array in found.items():
+            for key, array in measured(run).items():
                 if key in right:
                     errors[key] = max(errors.get(key, 0.0), distance(array, right[key], "f64"))
         return errors
 
-    def _perturbed(
-        self, low: str, pins: Pins | None
-    ) -> Iterator[tuple[tuple[Arrays, Arguments], Pins | None]]:
+    def _perturbed(self, low: str, pins: Pins | None) -> Iterator[tuple[Arrays, Arguments, Pins | None]]:
         rng = np.random.default_rng([self._seed, 3])
 
         def noisy(array: np.ndarray) -> np.ndarray:
             factor = 1 + UNIT[low] * rng.uniform(-0.5, 0.5, array.shape)
-            return rounded(rounded(array, "f32") * factor, "f32")
+            return single(rounded(array, "f32") * factor)
 
         for _ in range(SAMPLES):
             tensors = {n: noisy(a) if n in self._weights.noisy else a for n, a in self._weights.rough.items()}
             inputs = self._inputs.map(lambda leaf: noisy(leaf) if is_float(leaf) else leaf)
-            pinned = pins and {
-                slot: pin._replace(value=noisy(pin.value), grad=None if pin.grad is None else noisy(pin.grad))
-                for slot, pin in pins.items()
-            }
-            yield (tensors, inputs), pinned
+            yield tensors, inputs, pins and mapped_pins(pins, noisy)
+
+
+def _beside_float64(
+    run: Callable[[str], Recording], low: str, decisions: contextlib.AbstractContextManager[object]
+) -> Errors:
+    """The errors of one run in a lower precision. What it computed is gone when the next one begins."""
+    # those numbers are float32's, and there are as many of them as the network's values and gradients
+    found = {key: array.astype(np.float32) for key, array in measured(run(low)).items()}
+    with decisions:
+        exact = measured(run("f64"))
+    return {
+        key: max(distance(found[key], array, low, size=1.0) if key in found else np.nan, rounding(array, low))
+        for key, array in exact.items()
+    }
 
 
 def _lost(array: np.ndarray) -> np.ndarray:

@@ -105,7 +105,7 @@ class Comparison:
         for mode in modes:
             try:
                 theirs = self.torch.mode(self.weights, mode == "train")
-                refusals.of_memory(theirs.run, self.weights.rough, self._memory)
+                refusals.of_memory(theirs.run, self.weights.fine, self._memory)
                 ours = self.flax.mode(self.weights, theirs)
                 yield from ModeComparison(self, theirs, ours).run()
                 grads = theirs.run.grads

@@ -12,7 +12,7 @@ from parity.comparison.halves import TorchHalf
 from parity.comparison.inputs import form_of
 from parity.comparison.levels import with_gradients
 from parity.comparison.torch_mode import Settings, TorchMode
-from parity.comparison.weights import Weights, drawn
+from parity.comparison.weights import Weights, drawn, single
 
 Progress = Callable[[str], None]
 
@@ -31,7 +31,7 @@ class TorchPart:
         self.side = half.side()
         self.inputs, self.form = half.arguments, form_of(half.inputs)
         progress("running PyTorch")
-        self.given = self.side.tensors()
+        self.given = {name: single(array) for name, array in self.side.tensors().items()}
         first = self.side.run(self.given, self.inputs, "f64", settings.modes[0] == "train")
         refusals.of_outputs(first)
         self.structure = self.side.structure(first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -15,11 +15,11 @@ ENDS = {"f32": float(np.finfo(np.float32).max), "bf16": 2.0**127 * (2 - 2.0**-7)
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """PyTorch's float tensors by name, as float64.
+    """PyTorch's float tensors by name.
 
     Attributes:
-      rough: as float32 holds them.
-      fine: with digits that float32 can't hold, so that a cast to it shows.
+      rough: as float32 holds them, in float32.
+      fine: in float64, with digits that float32 can't hold, so that a cast to it shows.
       noisy: names of those that got such digits, and get noise where errors are measured.
       redrawn: names of those that were constant, and were drawn anew.
     """
@@ -30,10 +30,10 @@ class Weights:
     redrawn: frozenset[str]
 
     def of(self, precision: str) -> Arrays:
-        """The weights of a run."""
-        if precision == "bf16":
-            return {n: rounded(a, "bf16") if n in self.noisy else a for n, a in self.rough.items()}
-        return self.fine if precision == "f64" else self.rough
+        """The weights of a run, float64."""
+        if precision == "f64":
+            return self.fine
+        return {n: rounded(a, precision if n in self.noisy else "f32") for n, a in self.rough.items()}
 
 
 def drawn(tensors: Mapping[str, np.ndarray], noisy: Collection[str], seed: int) -> Weights:
@@ -43,7 +43,7 @@ def drawn(tensors: Mapping[str, np.ndarray], noisy: Collection[str], seed: int) 
     what one gets does not depend on which others are drawn.
 
     Args:
-      tensors: float tensors of PyTorch by name.
+      tensors: float tensors of PyTorch by name; their digits beyond float32's are left out.
       noisy: names of those that may be changed; the others are constants of the network.
       seed: draws.
     """
@@ -55,10 +55,10 @@ def drawn(tensors: Mapping[str, np.ndarray], noisy: Collection[str], seed: int) 
         if name in noisy and array.size and np.ptp(array) == 0:
             array = _anew(name, array, rng)
             redrawn.add(name)
-        rough[name] = rounded(array, "f32")
-        fine[name] = rough[name]
+        fine[name] = rounded(array, "f32")
+        rough[name] = fine[name].astype(np.float32)
         if name in noisy:
-            fine[name] = rough[name] * (1 + 2.0**-24 * rng.uniform(-1, 1, array.shape))
+            fine[name] = fine[name] * (1 + 2.0**-24 * rng.uniform(-1, 1, array.shape))
     return Weights(rough, fine, frozenset(noisy), frozenset(redrawn))
 
 
@@ -87,12 +87,21 @@ def rounded(array: np.ndarray, precision: str) -> np.ndarray:
     return np.asarray(single, np.float64)
 
 
+def single(array: np.ndarray, precision: str = "f32") -> np.ndarray:
+    """The same in float32, which takes half the memory."""
+    return rounded(array, precision).astype(np.float32)
+
+
 def rounded_pins(pins: Pins, precision: str) -> Pins:
-    """Pins that a precision holds, so that both sides get the same."""
+    """Pins that a precision holds, so that both sides get the same; to save memory in float32."""
     if precision == "f64":
         return pins
-    found: Pins = {}
-    for slot, pin in pins.items():
-        grad = None if pin.grad is None else rounded(pin.grad, precision)
-        found[slot] = pin._replace(value=rounded(pin.value, precision), grad=grad)
-    return found
+    return mapped_pins(pins, lambda array: single(array, precision))
+
+
+def mapped_pins(pins: Pins, way: Callable[[np.ndarray], np.ndarray]) -> Pins:
+    """Pins with other values and gradients."""
+    return {
+        slot: pin._replace(value=way(pin.value), grad=None if pin.grad is None else way(pin.grad))
+        for slot, pin in pins.items()
+    }

@@ -82,7 +82,7 @@ def describe_half(
         for name in modes:
             with refused.around(name):
                 mode = part.mode(weights, name == "train")
-                refusals.of_memory(mode.run, weights.rough, limit)
+                refusals.of_memory(mode.run, weights.fine, limit)
                 writer.write(name, mode)
         refused.check(modes)
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}

@@ -17,12 +17,12 @@ import numpy as np
 
 from parity.comparison.float64.evaluate import in_float64
 from parity.comparison.inputs import Arguments
+from parity.comparison.memory import make_room
 from parity.comparison.recording import Arrays, Passing, Pins, Recording, Slot
 from parity.comparison.refusals import running
 from parity.comparison.sides.flax_taps import Taps, is_float_array
 from parity.comparison.sides.flow import reached_slots, unused_calls
 from recipe.system.errors import UserError
-from recipe.system.memory import give_back_freed_memory
 
 DTYPES: dict[str, Any] = {
     "f64": np.dtype(np.float64),
@@ -159,7 +159,17 @@ class FlaxSide(abc.ABC):
           cotangents: gradients of the outputs.
           fused: whether layers that do what is behind them may; they are not recorded then.
         """
-        give_back_freed_memory()  # of the run before, whose arrays had other sizes
+        make_room(tensors, pins)
+        # what goes in is gone before the results are copied
+        results = self._results(tensors, inputs, precision, training, pins, off, keep, cotangents, fused)
+        return _recording(*results, len(inputs.leaves))
+
+    def _results(
+        self, tensors: Mapping[str, np.ndarray], inputs: Arguments, precision: str, training: bool,
+        pins: Pins | None, off: frozenset[Slot] | None, keep: frozenset[str] | None,
+        cotangents: Sequence[np.ndarray] | None, fused: bool,
+    ) -> tuple[Any, Any, dict[str, Any]]:  # fmt: skip
+        """What the compiled program gives, and what is known of it."""
         dtype = self.dtype(precision)
         with jax.enable_x64(precision == "f64"), jax.default_matmul_precision("highest"):
             fixed, dynamic = _split(inputs, dtype)
@@ -191,7 +201,7 @@ class FlaxSide(abc.ABC):
                 found, grads = program(
                     learned, probes, floats, rest, others, pinned, weights, jnp.zeros((), dtype)
                 )
-        return _recording(found, grads, info, len(inputs.leaves))
+        return found, grads, info
 
     def _program(
         self,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.comparison.inputs import Arguments, is_float
+from parity.comparison.memory import make_room
 from parity.comparison.recording import Arrays, Call, Pins, Recording
 from parity.comparison.refusals import running
 from parity.comparison.sides.torch_modes import Widened, WithoutDropout
@@ -20,7 +21,6 @@ from parity.comparison.sides.torch_tape import Tape
 from parity.comparison.sides.torch_taps import Taps, is_float_tensor, to_numpy
 from parity.comparison.structure import Structure
 from recipe.system.errors import UserError
-from recipe.system.memory import give_back_freed_memory
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
 
@@ -124,7 +124,7 @@ class TorchSide:
           seed: for what draws random numbers, the side's own if None.
           watch: calls whose arguments, as the module got them, are kept; so are all operations then.
         """
-        give_back_freed_memory()  # of the run before, whose arrays had other sizes
+        make_room(tensors, pins)
         mixed = self._autocast and precision == "bf16"
         held = "f32" if mixed else precision
         model, dtype = self._model(held), DTYPES[held]

@@ -86,7 +86,7 @@ class Taps:
         if pin is None and not x.requires_grad:
             return x
         value, grad = (None, None) if pin is None else pin[:2]
-        passed = _Pin.apply(x, self._tensor(value), self._tensor(grad), passing)
+        passed = _Pin.apply(x, self._tensor(value), grad, passing)
         if self._tape:
             self._tape.leaves(slot, slot.words, x, passed, pin is not None)
         return passed
@@ -99,14 +99,17 @@ class _Pin(torch.autograd.Function):
     """Passes a value on, or a pin's; keeps the gradient that arrives, and passes it on, or a pin's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor | None, grad: Tensor | None, passing: Passing) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, value: Tensor | None, grad: np.ndarray | None, passing: Passing
+    ) -> Tensor:
         ctx.grad, ctx.passing, ctx.dtype = grad, passing, x.dtype
         return x.clone() if value is None else value.to(x.dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> Any:
         ctx.passing.grad = to_numpy(arriving)
-        return (arriving if ctx.grad is None else ctx.grad.to(ctx.dtype)), None, None, None
+        passed = arriving if ctx.grad is None else torch.tensor(ctx.grad).to(ctx.dtype)
+        return passed, None, None, None
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
