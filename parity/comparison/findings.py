@@ -56,6 +56,7 @@ class Place(Finding):
     reason: str = ""  # why the user allows it
     constant: float = 0.0  # the part of what is allowed that is for constants which PyTorch has in float32
     number: int = 0  # of the value, where a module gives or takes several
+    free: bool = False  # whether both networks ran as they are, end to end, and not with the same pins
 
     @property
     def backwards(self) -> bool:

@@ -22,7 +22,6 @@ from parity.comparison.report import Difference
 from parity.result import Check
 
 PATHS = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")  # dotted names: their numbers differ from place to place
-FREE = "end to end"
 END_TO_END = Cause(
     "unknown",
     "end to end alone: every layer and piece that was looked at is the same, so it is in what was not",
@@ -42,12 +41,7 @@ def differences(checks: Sequence[Check]) -> tuple[Difference, ...]:
     A gradient that differs at a place whose value differs already is a consequence, and so is what differs
     end to end when a layer or piece on its own does.
     """
-    alone = [
-        one
-        for check in checks
-        if FREE not in check.name and "free" not in check.name
-        for one in _without_contradictions(check, checks)
-    ]
+    alone = [one for check in checks for one in _without_contradictions(check, checks) if not one.free]
     values = [one for one in alone if not one.backwards]
     gradients = [one for one in alone if one.backwards and not follows(one, values)]
     found = [*values, *gradients]
@@ -79,15 +73,15 @@ def _without_contradictions(check: Check, checks: Sequence[Check]) -> list[Place
 def less_exact(checks: Sequence[Check]) -> tuple[Difference, ...]:
     """Places that are less exact, by cause."""
     found = [
-        one for check in checks if FREE not in check.name for one in _places(check)
-        if one.verdict == LESS_EXACT and not one.reason and not one.backwards
+        one for check in checks for one in _places(check)
+        if one.verdict == LESS_EXACT and not (one.free or one.reason or one.backwards)
     ]  # fmt: skip
     return grouped(found)
 
 
 def allowed(checks: Sequence[Check]) -> tuple[Difference, ...]:
     """Places that the user allows, by reason."""
-    found = [one for check in checks if FREE not in check.name for one in _places(check) if one.reason]
+    found = [one for check in checks for one in _places(check) if one.reason and not one.free]
     return grouped([dataclasses.replace(one, cause=Cause("allowed", one.reason)) for one in found])
 
 

@@ -92,7 +92,7 @@ class ModeComparison:
         own = self._own(precision, None)
         results = [one for one in self._kept if one.torch.side == "out"]
         found = self._compared(*self._free(precision), results, own, precision, OUTPUT)
-        found = [one for one in found if not one.what.endswith(BACKWARDS)]
+        found = [dataclasses.replace(one, free=True) for one in found if not one.what.endswith(BACKWARDS)]
         yield from self._checks(self._cleared(found, precision), precision, FREE, "end to end")
 
     # ------------------------------------------------------------------ runs

@@ -69,7 +69,7 @@ def hard_batch_norm(case: Case, level: int) -> Iterator[Check]:
     """
     for precision in ("f64", "f32"):
         for check in _checks(networks.hard_batch_norm(case, precision), level, " (a hard batch norm)"):
-            if "end to end" in check.name or "free" in check.name:  # there is but one layer
+            if _free(check):  # there is but one layer
                 continue
             findings = tuple(Finding(one.where, one.error, one.allowed) for one in check.findings)
             over = (one for one in check.findings if isinstance(one, Place) and one.ratio > 1)
@@ -119,13 +119,18 @@ def as_verified(check: Check, words: str = "") -> Check:
     The loss comes first, and end to end gradients are listed as they are computed, against the data.
     """
     places = [place for place in check.findings if isinstance(place, Place)]
-    if check.level == 4 and "end to end" in check.name:
+    if check.level == 4 and _free(check):
         places.reverse()
     places.sort(key=lambda place: place.what != LOSS)
     named = tuple(dataclasses.replace(place, where=_where(place)) for place in places)
     first = next((place for place in named if place.failed), None)
     cause = None if first is None else _cause(first)
     return dataclasses.replace(check, name=check.name + words, findings=named, cause=cause)
+
+
+def _free(check: Check) -> bool:
+    """Whether the networks ran end to end."""
+    return any(isinstance(one, Place) and one.free for one in check.findings)
 
 
 def _cause(place: Place) -> Cause:
