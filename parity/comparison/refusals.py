@@ -13,8 +13,8 @@ from parity.comparison.recording import Arrays, Recording
 from recipe.system.errors import UserError, first_line
 
 SHOWN = 4
-COPIES = 12  # of the captured values, in both frameworks, that are there at once; see docs/compare.md
-COPIES_OF_WEIGHTS = 14
+# in float64, that are there at once in both frameworks; see docs/compare.md
+COPIES, COPIES_OF_WEIGHTS = 5, 10
 GIB = 2**30
 
 
@@ -85,7 +85,7 @@ def of_twins(twins: Sequence[Twin], described: Recording, mode: str) -> None:
 def of_memory(run: Recording, weights: Arrays, limit: float) -> None:
     """More captured values than may be kept."""
     captured = sum(p.value.nbytes * (1 if p.grad is None else 2) for p in run.slots.values())
-    needed = COPIES * captured / 2 + COPIES_OF_WEIGHTS * sum(a.nbytes for a in weights.values()) / 2
+    needed = COPIES * captured + COPIES_OF_WEIGHTS * sum(a.nbytes for a in weights.values())
     if needed > limit:
         raise UserError(
             f"the values between the layers need about {needed / GIB:.1f} GiB, and {limit / GIB:.1f} GiB may "

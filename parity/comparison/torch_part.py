@@ -11,6 +11,8 @@ from parity.comparison import refusals
 from parity.comparison.halves import TorchHalf
 from parity.comparison.inputs import form_of
 from parity.comparison.levels import with_gradients
+from parity.comparison.recording import Arrays
+from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.torch_mode import Settings, TorchMode
 from parity.comparison.weights import Weights, drawn, single
 
@@ -31,7 +33,7 @@ class TorchPart:
         self.side = half.side()
         self.inputs, self.form = half.arguments, form_of(half.inputs)
         progress("running PyTorch")
-        self.given = {name: single(array) for name, array in self.side.tensors().items()}
+        self.given = tensors_of(self.side)
         first = self.side.run(self.given, self.inputs, "f64", settings.modes[0] == "train")
         refusals.of_outputs(first)
         self.structure = self.side.structure(first)
@@ -71,6 +73,11 @@ class TorchPart:
         run = self.side.run(weights.fine, self.inputs, "f64", training, cotangents=cotangents)
         refusals.of_outputs(run)
         return TorchMode(training, run, cotangents)
+
+
+def tensors_of(side: TorchSide) -> Arrays:
+    """A network's float tensors as float32 holds them, before anything has run."""
+    return {name: single(array) for name, array in side.tensors().items()}
 
 
 def settings_of(half: TorchHalf, levels: Collection[int]) -> Settings:

@@ -14,6 +14,7 @@ from parity.comparison.offline.folder import LEVELS, TENSORS, DescribedTorch, Re
 from parity.comparison.refusals import listed
 from parity.comparison.sides.torch_side import TorchSide
 from parity.comparison.torch_mode import TorchMode
+from parity.comparison.torch_part import tensors_of
 from parity.comparison.weights import Weights
 from recipe.system.errors import UserError
 
@@ -100,7 +101,7 @@ def _same_settings(half: TorchHalf, described: DescribedTorch, folder: Path, lev
 
 
 def _same_numbers(side: TorchSide, inputs: Arguments, described: DescribedTorch, folder: Path) -> None:
-    now, then = digests(side.tensors()), described.part.facts[TENSORS]
+    now, then = digests(tensors_of(side)), described.part.facts[TENSORS]
     other = [name for name in {**then, **now} if now.get(name) != then.get(name)]
     if other:
         raise UserError(
