@@ -62,7 +62,7 @@ def start_backend() -> None:
         if not asked:
             raise UserError(f"JAX finds no device: {first_line(error)}") from error
         said = str(error).partition(" (set JAX_PLATFORMS")[0].splitlines()
-        reason = said[0] if said else "there is no such device, or no plugin of JAX for it"
+        reason = said[0].rstrip(".") if said else "there is no such device, or no plugin of JAX for it"
         raise UserError(
             f"JAX has no backend for {asked}: {reason}; unset {asked.partition('=')[0]}, or install what it "
             "names"
