@@ -341,7 +341,7 @@ def test_wrong_input_is_one_line(flags: list[str], message: str, capsys: pytest.
 def test_a_worker_that_fails_says_so_in_one_line():
     worker = Worker(dataclasses.replace(small(EAGER, "train"), arch="resnet19"))
     try:
-        with pytest.raises(UserError, match="PyTorch eager NCHW: unknown config.model.arch") as caught:
+        with pytest.raises(UserError, match=r"PyTorch eager NCHW: unknown config\.model\.arch") as caught:
             worker.first()
         assert "\n" not in str(caught.value)
     finally:
