@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch.utils import _pytree
 
 from parity.cause import MATCHES, Cause, is_close
 from parity.comparison.sides.torch_tape import Piece
+
+T = TypeVar("T")
 
 Alternative = tuple[str, str, Any]  # family, words, a function without arguments: what it would give
 
@@ -72,15 +74,10 @@ class Evidence:
     def first(self, alternatives: Iterator[Alternative]) -> Cause | None:
         """The first mistake that gives Flax's value."""
         with torch.no_grad():
-            while True:
+            for family, words, make in alternatives:
                 try:
-                    family, words, make = next(alternatives)
                     value = make()
-                except StopIteration:
-                    break
-                except (
-                    Exception
-                ):  # a mistake that can't be made here, whatever a stranger's module says of it
+                except Exception:  # a mistake that can't be made here, whatever a stranger's module says
                     continue
                 value = to_array(value)
                 if is_close(self.theirs, value, self.match):
@@ -88,6 +85,17 @@ class Evidence:
                 if is_close(self.ours, value, self.match):
                     return Cause(family, words)
         return None
+
+
+def as_far_as_it_goes(found: Iterator[T]) -> Iterator[T]:
+    """What an iterator gives up to its first error: a kind of mistake may meet what it does not know.
+
+    The kinds behind it are tried all the same.
+    """
+    try:
+        yield from found
+    except Exception:  # whatever a stranger's module or operation says
+        return
 
 
 def first_like(returned: Any, like: np.ndarray) -> np.ndarray:

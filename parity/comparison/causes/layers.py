@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from parity.comparison.causes import attention, convolutions, norms, pieces
-from parity.comparison.causes.evidence import Alternative, Evidence
+from parity.comparison.causes.evidence import Alternative, Evidence, as_far_as_it_goes
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -20,17 +20,17 @@ def mistakes(given: Evidence) -> Iterator[Alternative]:
     """What the layer would give with one mistake each."""
     module = given.module
     if isinstance(module, CONVOLUTIONS):
-        yield from convolutions.mistakes(given)
+        yield from as_far_as_it_goes(convolutions.mistakes(given))
     elif isinstance(module, TRANSPOSED):
-        yield from convolutions.transposed_mistakes(given)
+        yield from as_far_as_it_goes(convolutions.transposed_mistakes(given))
     elif isinstance(module, nn.Linear):
-        yield from _linear(given)
+        yield from as_far_as_it_goes(_linear(given))
     elif isinstance(module, nn.Embedding):
-        yield from _embedding(given)
+        yield from as_far_as_it_goes(_embedding(given))
     elif isinstance(module, nn.MultiheadAttention):
-        yield from attention.fused(given)
+        yield from as_far_as_it_goes(attention.fused(given))
     if module is not None:
-        yield from norms.mistakes(given)
+        yield from as_far_as_it_goes(norms.mistakes(given))
     yield from pieces.mistakes(given)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from parity.comparison.causes.edits import axes, elementwise, masks, pools, recurrent, rotary, sources
 from parity.comparison.causes.edits.common import Edit
-from parity.comparison.causes.evidence import Alternative, Evidence
+from parity.comparison.causes.evidence import Alternative, Evidence, as_far_as_it_goes
 from parity.comparison.sides.torch_tape import Piece
 
 WORK = 2e9  # numbers that are computed for one place
@@ -18,7 +18,8 @@ LEAST = 100  # mistakes that are tried all the same
 
 # likely mistakes first: the first that gives Flax's numbers is the cause
 LIKELY: tuple[Callable[..., Iterator[Edit]], ...] = (
-    masks.attention, recurrent.cells, elementwise.activations, elementwise.moved, elementwise.sums,
+    masks.attention, masks.softmax, recurrent.cells, elementwise.activations, elementwise.moved,
+    elementwise.sums,
     masks.masks, elementwise.constants, pools.pools, pools.resizing, axes.reductions, axes.parts, axes.shapes,
     axes.positions, elementwise.left_out,
 )  # fmt: skip
@@ -43,10 +44,11 @@ def _again(given: Evidence, piece: Piece, changes: dict[int, Any]) -> Any:
 
 def _edits(given: Evidence, piece: Piece) -> Iterator[Edit]:
     lines = list(piece.lines())
-    yield from rotary.pairs(piece)
+    yield from as_far_as_it_goes(rotary.pairs(piece))
+    yield from as_far_as_it_goes(rotary.bases(piece))
     for kind in LIKELY:
         for numbers in lines:
-            yield from _possible(kind, piece, numbers)
+            yield from as_far_as_it_goes(kind(piece, numbers))
     elsewhere = [(name, torch.tensor(array)) for name, array in given.elsewhere]
     ours = torch.tensor(given.ours)
     for kind in (
@@ -55,12 +57,4 @@ def _edits(given: Evidence, piece: Piece) -> Iterator[Edit]:
         axes.orders, functools.partial(sources.scaled, ours=ours, kinds=given.kinds), sources.narrower,
     ):  # fmt: skip
         for numbers in lines:
-            yield from _possible(kind, piece, numbers)
-
-
-def _possible(kind: Any, piece: Piece, numbers: Any) -> Iterator[Edit]:
-    """What a kind has for some steps, up to where it meets what it does not know."""
-    try:
-        yield from kind(piece, numbers)
-    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, StopIteration):
-        return
+            yield from as_far_as_it_goes(kind(piece, numbers))

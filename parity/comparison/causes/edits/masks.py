@@ -12,6 +12,8 @@ from torch import Tensor
 from parity.comparison.causes.edits.common import Edit, each, family, numbers_in, result, with_argument
 from parity.comparison.sides.torch_tape import Piece
 
+BLIND = "a query whose keys are all masked"
+MASKED = -1e30  # scores below are masked
 COMPARISONS = {"lt": torch.lt, "le": torch.le, "gt": torch.gt, "ge": torch.ge}
 
 
@@ -58,6 +60,24 @@ def masks(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
             yield of, "the mask is that of queries instead of keys", each(numbers, turned)
 
 
+def softmax(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
+    """What a softmax makes of a row whose scores are all masked, by one mask or by the sum of two."""
+    step = piece[numbers[0]]
+    if step.name != "softmax" or step.function is None:
+        return
+    function: Any = step.function
+
+    def alike(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return function(x.masked_fill(x < MASKED, torch.finfo(x.dtype).min), *args, **kwargs)
+
+    def nothing(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        y = function(x, *args, **kwargs)
+        return y.masked_fill((x < MASKED).all(kwargs.get("dim", args[0] if args else -1), keepdim=True), 0.0)
+
+    yield "attention", f"{BLIND} sees all alike", each(numbers, alike)
+    yield "attention", f"{BLIND} sees nothing, and gets zeros", each(numbers, nothing)
+
+
 def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
     """PyTorch's fused attention: its mask, its scale, its softmax."""
     step = piece[numbers[0]]
@@ -72,6 +92,8 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
         return each(numbers, lambda *args, **kwargs: explicit(*args, **{**kwargs, **how}))
 
     of = "attention"
+    yield of, f"{BLIND} sees all alike", change()
+    yield of, f"{BLIND} sees nothing, and gets zeros", change(lowest=-math.inf)
     yield of, "the mask is not applied", change(attn_mask=None, is_causal=False)
     yield of, "the mask is not applied, but it is causal", change(attn_mask=None, is_causal=True)
     yield of, "causal: no token sees later ones", change(is_causal=True)
@@ -83,8 +105,9 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
         yield of, words, change(causal_from=shift, is_causal=True)
         yield of, f"the mask is off by {shift}", change(of_mask=lambda mask, s=shift: mask.roll(s, -1))
     for width in range(1, min(n, 32)):
-        change_of = lambda mask, w=width: mask & _window(mask, w)  # noqa: E731
-        yield of, f"a token sees the last {width} alone, itself counted", change(of_mask=change_of)
+        for way in (_window, _causal_window):  # what is masked stays so, or what no query sees alone
+            change_of = lambda mask, w=width, f=way: f(mask, w)  # noqa: E731
+            yield of, f"a token sees the last {width} alone, itself counted", change(of_mask=change_of)
     for weak in (-1e4, -1e3, -100.0, -10.0, -9.0, -1.0):
         words = f"what is masked gets {weak:g} instead of minus infinity"
         yield of, words, change(masked=weak)
@@ -110,8 +133,12 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
 
 
 def _window(mask: Tensor, width: int) -> Tensor:
-    shape = mask.shape[-2:]
-    return ~torch.ones(shape, dtype=torch.bool).tril(-width)
+    return mask & ~torch.ones(mask.shape[-2:], dtype=torch.bool).tril(-width)
+
+
+def _causal_window(mask: Tensor, width: int) -> Tensor:
+    band = torch.ones(mask.shape[-2:], dtype=torch.bool).tril() & _window(torch.ones_like(mask), width)
+    return band & mask.any(-2, keepdim=True)
 
 
 def explicit(

@@ -1,4 +1,4 @@
-"""Rotary positions whose pairs are other features: halves, or neighbours."""
+"""Rotary positions whose pairs are other features, halves or neighbours, or whose base is another one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from parity.comparison.causes.edits.common import Edit, same
 from parity.comparison.sides.torch_tape import Piece
+
+BASES = (1e4, 5e5, 1e6, 1e5, 1e7, 1e3, 100.0, 2e4, 1.6e5, 5e4)  # of published models, 10,000 first
 
 
 def pairs(piece: Piece) -> Iterator[Edit]:
@@ -33,6 +35,22 @@ def pairs(piece: Piece) -> Iterator[Edit]:
             yield "rotary", f"the pairs that turn are {words}", changes
 
 
+def bases(piece: Piece) -> Iterator[Edit]:
+    """Another base in frequencies base^(−i/n), i = 0 … n − 1, that PyTorch has as a tensor."""
+    for number in piece.order:
+        x = piece.first(number)
+        if piece[number].function is not None or x.ndim != 1 or len(x) < 2 or not x.is_floating_point():
+            continue
+        steps = torch.arange(len(x), dtype=x.dtype) / len(x)
+        now = float(x[1] ** -len(x))
+        if not (now > 1 and torch.allclose(x, now**-steps, rtol=1e-5, atol=0)):
+            continue
+        for base in BASES:
+            if abs(base / now - 1) > 1e-3:
+                words = f"the base of the rotary frequencies is {base:,g} instead of {now:,.6g}"
+                yield "rotary", words, {number: lambda _, y=base**-steps: y}
+
+
 def halves(x: Tensor) -> Tensor:
     """(a, b) → (−b, a), where a and b are the halves of the features."""
     a, b = x.chunk(2, -1)
@@ -54,7 +72,7 @@ def _turned(piece: Piece, number: int, way: Any) -> Tensor | None:
             return None
         value = left.pop(0)
         x = piece.of(value)
-        if x.shape == y.shape and x.dtype == y.dtype and same(way(x), y):
+        if x.shape == y.shape and x.is_floating_point() and x.dtype == y.dtype and same(way(x), y):
             return x
         left += piece.inputs(value.step)
     return None
