@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jax
 
-from recipe.system.files import cache_folder
+from recipe.system.caches import NoCache, cache_folder, why_not_private
 from recipe.system.processor import processor_flags
 
 SOURCE = Path(__file__).with_name("kernels.cc")
@@ -66,6 +66,8 @@ def has_amx() -> bool:
 def build() -> Path:
     """Return the path of the compiled library, from the cache or compiled now (about 10 s).
 
+    It is code that will run: a file is used if only this user can write to it, and if it is as it was made.
+
     Raises:
       Unavailable: off x86-64 Linux, without oneDNN or a C++ compiler, or when compiling fails.
     """
@@ -79,25 +81,31 @@ def build() -> Path:
         compiler, *FLAGS, f"-I{headers}", f"-I{jax.ffi.include_dir()}",
         str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}",
     ]  # fmt: skip
-    cache = cache_folder()
-    if cache is None:
-        raise Unavailable("there is no home folder to keep it in; XDG_CACHE_HOME can name another")
-    target = cache / f"kernels-{fingerprint(command)}.so"
-    if target.exists():
-        return target
+    name = f"kernels-{fingerprint(command)}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = cache_folder()
+        for kept in sorted(folder.glob(f"{name}-*.so")):
+            if not why_not_private(kept.resolve()) and kept.name == _named(name, kept):
+                return kept
+            kept.unlink()  # truncated or altered: to load it may end the process, or run anything
         # another process may do the same at the same time: each renames its own whole file
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            output = Path(folder) / target.name
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            output = Path(temporary) / f"{name}.so"
             done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
             if done.returncode:
                 lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
                 raise Unavailable(f"{compiler} fails: {lines[0]}")
-            output.rename(target)
+            output.chmod(0o700)
+            return output.rename(folder / _named(name, output))
+    except NoCache as why:
+        raise Unavailable(str(why)) from why
     except OSError as error:
-        raise Unavailable(f"can't write to {target.parent}: {error.strerror}") from error
-    return target
+        raise Unavailable(f"can't write to {folder}: {error.strerror}") from error
+
+
+def _named(name: str, library: Path) -> str:
+    """The file name of a library: what it was made from, and the SHA-256 of what is in it."""
+    return f"{name}-{hashlib.sha256(library.read_bytes()).hexdigest()}.so"
 
 
 def onednn() -> tuple[Path, Path]:

@@ -120,18 +120,6 @@ def variable(name: str) -> Path | None:
         raise UserError(f"the environment variable {name}: {error}") from error
 
 
-def cache_folder() -> Path | None:
-    """$XDG_CACHE_HOME/flax_resnet, by default below ~/.cache; None where there is no home folder.
-
-    Raises:
-      UserError: if XDG_CACHE_HOME is no local path.
-    """
-    try:
-        return (variable("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "flax_resnet"
-    except RuntimeError:
-        return None
-
-
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise an `OSError` if no file can be made beside `path`: better before an hour's work than after it."""
     folder = Path(path).parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from flax_resnet.predict import runtime
 from flax_resnet.steps import make_eval_step, make_loss
 from flax_resnet.train_state import abstract_model, initial_batch_stats, initial_params
 from recipe.normalisation import standardisation_table
-from recipe.system.files import cache_folder
+from recipe.system.caches import cache_folder
 from tests.parity.helpers import describe
 
 
@@ -106,11 +107,73 @@ def test_a_compiler_that_fails_is_told_and_leaves_nothing(monkeypatch: pytest.Mo
     broken.write_text("int main( {\n")
     monkeypatch.setattr(build, "SOURCE", broken)
     folder = cache_folder()
-    assert folder
     before = list(folder.iterdir())
     with pytest.raises(build.Unavailable, match="error"):
         build.build()
     assert list(folder.iterdir()) == before
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A compiler whose library is the text "code", and a file with a line for each time that it ran."""
+    compiler, ran = tmp_path / "c++", tmp_path / "ran"
+    compiler.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exit\nwhile [ "$1" != -o ]; do shift; done\n'
+        f'printf code > "$2"\necho once more >> {ran}\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    return ran
+
+
+def open_to_all(library: Path) -> None:
+    library.chmod(0o777)
+
+
+def given_away(library: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can give a file away")
+    os.chown(library, 65534, -1)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"cod"),
+     lambda file: file.write_bytes(b"codf"), open_to_all, given_away],
+    ids=["empty", "truncated", "altered", "open to all", "another user's"],
+)  # fmt: skip
+def test_a_kept_library_that_may_not_be_ours_is_built_again(harm: Any, builds: Path):
+    library = build.build()
+    assert build.build() == library
+    assert len(builds.read_text().splitlines()) == 1
+    assert library.stat().st_mode & 0o777 == 0o700
+    harm(library)
+    assert build.build() == library
+    assert library.read_text() == "code"
+    assert len(builds.read_text().splitlines()) == 2
+    assert library.stat().st_uid == os.getuid()
+    assert build.build() == library
+    assert len(builds.read_text().splitlines()) == 2
+
+
+def test_a_library_planted_by_the_name_of_ours_is_not_used(builds: Path):
+    library = build.build()
+    planted = library.with_name(f"{library.name[:-68]}-{'0' * 64}.so")
+    assert planted.name.count("-") == library.name.count("-") == 2
+    library.rename(planted)
+    planted.write_text("harm")
+    assert build.build() == library
+    assert library.read_text() == "code"
+    assert not planted.exists()
+
+
+def test_from_a_folder_that_others_can_write_nothing_is_loaded(builds: Path, monkeypatch: pytest.MonkeyPatch):
+    build.build()
+    cache_folder().chmod(0o777)
+    monkeypatch.setattr(build, "library", build.library.__wrapped__)
+    used, line = cpu_kernels.choose("auto", "f32")
+    assert not used
+    assert line.startswith("XLA's: others can write to ")
 
 
 def norm(native: bool) -> BatchNorm:

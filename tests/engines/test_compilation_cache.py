@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_programs_are_kept_and_found_again(tmp_path: Path):
     assert kept
     run(XDG_CACHE_HOME=str(tmp_path))  # without a warning, and nothing is compiled anew
     assert {path.name for path in folder.iterdir() if path.name.endswith("-cache")} == kept
+    sound = {name: (folder / name).read_bytes() for name in kept}
+    for i, (name, content) in enumerate(sound.items()):
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        (folder / name).write_bytes([flipped, content[:middle], b""][i % 3])
+    run(XDG_CACHE_HOME=str(tmp_path))  # without a warning, and all are there again
+    for name, content in sound.items():
+        assert len(zlib.decompress((folder / name).read_bytes())) == len(zlib.decompress(content))
 
 
 def test_jax_s_own_variables_come_first(tmp_path: Path):
@@ -47,6 +56,13 @@ def test_jax_s_own_variables_come_first(tmp_path: Path):
     assert run(XDG_CACHE_HOME=str(caches), JAX_COMPILATION_CACHE_DIR=other) == other
     assert run(XDG_CACHE_HOME=str(caches), JAX_ENABLE_COMPILATION_CACHE="false") == "None"
     assert not caches.exists()
+
+
+def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path):
+    (tmp_path / "flax_resnet").mkdir()
+    (tmp_path / "flax_resnet").chmod(0o777)
+    assert run(XDG_CACHE_HOME=str(tmp_path)) == "None"
+    assert not list((tmp_path / "flax_resnet").iterdir())
 
 
 @pytest.mark.parametrize("home", ["/proc/none", "/dev/null"])

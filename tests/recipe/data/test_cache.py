@@ -151,6 +151,33 @@ def test_damaged_entry_is_made_anew(source, read, folder, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [
+        (b"(4, 32, 32, 3)", b"(4, 22, 32, 3)"),  # one bit in what says the shape
+        (b"(4, 32, 32, 3)", b"(4, 32, 32, 1)"),
+        (b"'|u1'", b"'|i1'"),
+        (b"'<i4'", b"'>i4'"),
+        (b"'<i4'", b"'<u4'"),
+        (b"'fortran_order': False", b"'fortran_order': True "),
+        (b"(4,)", b"(2,)"),
+    ],
+)
+def test_damage_that_leaves_a_readable_entry_is_noticed(written, damaged, source, read, folder):
+    """Of a zip file's entries, checksums leave out what NumPy reads shapes and dtypes from at times."""
+    expected = cached(source, read)
+    (entry,) = folder.iterdir()
+    sound = entry.read_bytes()
+    for occurrence in range(sound.count(written)):
+        position = -1
+        for _ in range(occurrence + 1):
+            position = sound.index(written, position + 1)
+        entry.write_bytes(sound[:position] + damaged + sound[position + len(written) :])
+        assert_equal(cached(source, read), expected)
+        assert read.calls == 2 + occurrence
+    assert read.calls > 1
+
+
 def test_entry_that_cannot_be_written(source, read, folder, caplog):
     caplog.set_level(logging.INFO)
     folder.parent.write_text("a file where the folder should be")
@@ -171,7 +198,17 @@ def test_failed_write_leaves_nothing(source, read, folder, monkeypatch):
 def test_error_of_the_reader_stores_nothing(source, folder):
     with pytest.raises(ZeroDivisionError):
         cached(source, lambda path: 1 // 0)
-    assert not folder.exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_others_can_write_is_not_used(source, read, folder):
+    cached(source, read)
+    folder.chmod(0o777)
+    (entry,) = folder.iterdir()
+    before = entry.read_bytes()
+    assert_equal(cached(source, read), Reader()(source))
+    assert read.calls == 2
+    assert entry.read_bytes() == before
 
 
 def test_default_place(source, read, tmp_path, monkeypatch):

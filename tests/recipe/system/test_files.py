@@ -138,12 +138,3 @@ def test_an_address_gets_one_line_that_says_what_to_do(address: str, what_to_do:
     assert what_to_do in str(error.value)
     assert str(error.value).startswith(address)
     assert "\n" not in str(error.value)
-
-
-def test_a_variable_that_holds_an_address_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "s3://b/cache")
-    with pytest.raises(UserError, match="XDG_CACHE_HOME: s3://b/cache: "):
-        files.cache_folder()
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert files.cache_folder() == Path("/home/me/.cache/flax_resnet")
