@@ -93,6 +93,11 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
             f"{path} is a file, but JAX checkpoints are folders; a PyTorch one needs --config.engine=torch, "
             f"or to be converted: python -m parity convert {path} {path.with_suffix('')}"
         )
+    if not (path / "record").exists() and (path / "_CHECKPOINT_METADATA").exists():
+        raise UserError(
+            f"{path} is an orbax checkpoint of another project: restore it there, and give the tree to "
+            "parity.to_torch if it has this project's names"
+        )
     if not (path / "record").exists():
         raise UserError(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
     start_backend()  # orbax asks it which process this is

@@ -24,11 +24,14 @@ from recipe.training.checkpoints import FOLDER, step_of, unreadable
 SUFFIX = ".pt"  # a checkpoint is a file
 # Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
 _SCALAR: Any = np.float64(0).__reduce__()[0]
+_ARRAY: Any = np.zeros(0).__reduce__()[0]
 HARMLESS: list[Any] = [
     argparse.Namespace,
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
-    *(np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType),
+    (_ARRAY, "numpy.core.multiarray._reconstruct"),
+    (_ARRAY, "numpy._core.multiarray._reconstruct"),
+    *(np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")),
 ]
 Tree = dict[str, dict[str, Tensor]]  # "model", and where there is a run "momentum": tensors by name
 

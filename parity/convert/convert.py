@@ -82,6 +82,8 @@ def convert(
     if check or target.form == "jax":
         start_backend()
     print(f"{source}: {summary(checkpoint)}")
+    if checkpoint.assumed:
+        print(f"Assumed: {checkpoint.assumed}")
     description = checkpoint.description
     if description.guessed:
         print(f"Guessed: {description.guess_notice}")
@@ -101,7 +103,7 @@ def convert(
     names = "" if target.layout is OURS else f", in the layout {target.layout.name}"
     print(f"{destination}: written as a {target.form} checkpoint{names}; read back, every byte is the same")
     if lost:
-        print(f"Not moved, since {target.form} files{names} can't hold it: {', '.join(lost)}")
+        print(f"Not moved: {', '.join(lost)}")
 
 
 def convert_run(source: Path, destination: Path, **options: Any) -> None:

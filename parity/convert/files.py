@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch
 from torch import Tensor
 
 import flax_resnet.checkpoint
@@ -18,7 +19,8 @@ from parity.arrays import Arrays, is_param, join, params_tree, split, to_numpy, 
 from parity.convert import beside, guesses
 from parity.convert.layouts import LAYOUTS, OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
-from parity.convert.wrappers import open_safetensors, unwrap, wrap
+from parity.convert.strangers import check_kind
+from parity.convert.wrappers import DEPTH, open_safetensors, unwrap, wrap
 from recipe.architectures import ModelDescription
 from recipe.system import integrity, matching
 from recipe.system.errors import UserError
@@ -58,6 +60,13 @@ class Checkpoint:
         return dataclasses.replace(self, record={**self.record, "model": json.loads(description.to_json())})
 
     @property
+    def assumed(self) -> str:
+        """What names and shapes can't tell about another project's network; "" where they tell all."""
+        if self.sealed or self.description.architecture.block != "bottleneck":
+            return ""
+        return "a bottleneck's stride is in its 3×3 convolution, as in torchvision; the file can't say"
+
+    @property
     def step(self) -> int | None:
         """Steps done, where there is a run."""
         return self.record["progress"]["step"] if "progress" in self.record else None
@@ -71,7 +80,7 @@ def read(
     Args:
       path: an orbax folder, a PyTorch file or a safetensors file.
       layout: a name in `parity.convert.layouts`, or None to find it out.
-      weights: the wrapper to take the weights from, in a file that has several, such as "state_dict_ema".
+      weights: the entry or prefix to take, in a file that has several networks, such as "state_dict_ema".
       look_beside: whether files beside another project's weights describe them; see `parity.convert.beside`.
 
     Raises:
@@ -81,16 +90,18 @@ def read(
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: there is no such file or folder")
     try:
+        if path.is_file():
+            check_kind(path)
         if path.is_dir():
             found = _from_jax(path, layout)
         elif SUFFIXES.get(path.suffix) == "safetensors":
-            found = _from_safetensors(path, layout)
+            found = _from_safetensors(path, layout, weights)
         else:
             found = _from_torch(path, layout, weights)
         check_values(found)
         if look_beside and not found.sealed:
             found = _described_beside(found, path if path.is_dir() else path.parent)
-        if weights and weights != found.record.get("source", {}).get("wrapper"):
+        if weights and found.layout is OURS and found.sealed:
             raise UserError(f"it holds one set of weights, not under {weights}: leave out --weights")
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
@@ -115,7 +126,8 @@ def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list
         same = source if source.get("layout") == layout.name and source.get("form") == form else {}
         theirs = {layout.theirs(name): tensor for name, tensor in tensors.items()}
         if form == "safetensors":
-            _save_safetensors(path, theirs, same.get("fields", {"format": "pt"}))
+            named_alike = wrap(theirs, "", same.get("prefix", ""), {})
+            _save_safetensors(path, named_alike, same.get("fields", {"format": "pt"}))
         else:
             wrapping = (same.get("wrapper", ""), same.get("prefix", ""), same.get("fields", {}))
             torch_ref.checkpoint.save(path, wrap(theirs, *wrapping))
@@ -196,7 +208,7 @@ def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoi
         return _checked(
             Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
         )
-    container = unwrap(content, weights)
+    container = unwrap(_with_tensors(content), weights)
     found, description, tensors = from_state_dict(container.tensors, layout)
     source = {"layout": found.name, "form": "torch", "wrapper": container.wrapper, "prefix": container.prefix}
     return _foreign(
@@ -204,7 +216,16 @@ def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoi
     )
 
 
-def _from_safetensors(path: Path, layout: str | None) -> Checkpoint:
+def _with_tensors(content: Any, depth: int = 0) -> Any:
+    """What a PyTorch file holds, with tensors for NumPy's arrays of numbers."""
+    if isinstance(content, np.ndarray) and content.dtype.kind in "biuf":
+        return torch.from_numpy(content.astype(content.dtype.newbyteorder("=")))
+    if isinstance(content, Mapping) and depth < DEPTH:
+        return {name: _with_tensors(value, depth + 1) for name, value in content.items()}
+    return content
+
+
+def _from_safetensors(path: Path, layout: str | None, weights: str | None) -> Checkpoint:
     tensors, metadata = open_safetensors(path)
     if "record" in metadata:
         digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
@@ -215,9 +236,16 @@ def _from_safetensors(path: Path, layout: str | None) -> Checkpoint:
         record = integrity.check(sealed, digests, path)
         model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
-    found, description, tensors = from_state_dict(tensors, layout)
-    source = {"layout": found.name, "form": "safetensors", "fields": metadata}
-    return _foreign(tensors, description, found, source)
+    container = unwrap(tensors, weights)
+    found, description, tensors = from_state_dict(container.tensors, layout)
+    source = {
+        "layout": found.name,
+        "form": "safetensors",
+        "wrapper": "",
+        "prefix": container.prefix,
+        "fields": metadata,
+    }
+    return _foreign(tensors, description, found, source, tuple(container.lost))
 
 
 def _foreign(
@@ -229,6 +257,10 @@ def _foreign(
 ) -> Checkpoint:
     """A checkpoint of another project."""
     record = {"model": json.loads(description.to_json()), "source": source}
+    counters = [tensor for name, tensor in tensors.items() if name.endswith(COUNTER)]
+    if any(tensor.is_floating_point() for tensor in counters):  # averaged with the weights
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
+        lost = (*lost, f"{COUNTER} (no whole numbers; nothing computes with them)")
     model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
     return Checkpoint(record, model, None, source["form"], layout, lost, sealed=False)
 

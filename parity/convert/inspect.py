@@ -60,6 +60,7 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         "described by": ", ".join(source.get("beside", [])),
         "guessed": description.guess_notice,
         "doubtful": guesses.doubt(description, checkpoint.came_from.normalisation),
+        "assumed": checkpoint.assumed,
         "other fields": ", ".join(f"{name} = {value}" for name, value in source.get("fields", {}).items()),
         "not convertible": ", ".join(checkpoint.lost),
         "integrity": "every tensor and the record have the SHA-256 they were saved with"

@@ -82,6 +82,8 @@ def recognise(shapes: Shapes) -> list[Layout]:
     """
     _refuse_other_functions(shapes)
     archs = _architectures(shapes)
+    if not any(f"{layout.linear}.weight" in shapes for layout in LAYOUTS.values()):
+        raise UserError("it has no classifier (fc or linear): a backbone alone can't be converted")
     kernel = shapes["conv1.weight"][-1]
     found = [
         layout

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +14,18 @@ from torch import Tensor
 from recipe.system.errors import UserError, choice
 from recipe.training.checkpoints import unreadable
 
-WRAPPERS = ("state_dict", "net", "model", "state_dict_ema")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
+# of the tensor by whose name a network is found
+_BLOCK = re.compile(r"(|.*\.)layer1\.0\.conv1\.weight")
+# beside a network's own layers, these compute none of its logits
+_BESIDE = re.compile(r"(n_averaged|queue|queue_ptr|criterion\..*|normali[sz]er?\.new_(mean|std))")
+DEPTH = 6  # of dicts in dicts; a pickle can hold itself
 
 
 class Container(NamedTuple):
     """A state dict, and what was taken off it."""
 
     tensors: dict[str, Tensor]
-    wrapper: str  # one of WRAPPERS, or "" where the file is the state dict itself
+    wrapper: str | list[str]  # the key, or keys, to the state dict; "" where the file is that itself
     prefix: str  # of every name in the file
     fields: dict[str, Any]  # the file's other entries, those that JSON can hold
     lost: list[str]  # names of the entries that JSON can't hold, such as an optimizer's state
@@ -41,56 +45,98 @@ def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def unwrap(content: Any, weights: str | None = None) -> Container:
-    """Find the state dict in what a PyTorch file holds.
+    """Find the network in what a file holds: below any keys, under any prefix, beside anything else.
 
     Args:
-      content: what `torch.load` returned.
-      weights: the wrapper to take the weights from, where there are several, such as "state_dict_ema".
+      content: what `torch.load` returned, or a safetensors file's tensors.
+      weights: the entry or prefix of the network to take, where there are several, such as "model_ema".
 
     Raises:
-      UserError: if there is no state dict, or several and none is named.
+      UserError: if there is no state dict, or several networks and none is named.
     """
     if not isinstance(content, Mapping):
         raise UserError(f"the file holds no state dict but a {type(content).__name__}")
-    found = [name for name in WRAPPERS if _is_state_dict(content.get(name))]
-    if weights:
-        found = [choice("weights", weights, found)] if found else []
-    if len(found) > 1:
-        raise UserError(
-            f"the file holds weights under {' and '.join(found)}: say which ones with --weights={found[0]}"
-        )
-    wrapper = found[0] if found else ""
-    state_dict = content[wrapper] if wrapper else content
+    places = list(_networks(content)) or [((), "")]
+    path, prefix = _chosen(places, weights)
+    state_dict = content
+    for key in path:
+        state_dict = state_dict[key]
     tensors = {str(name): value for name, value in state_dict.items() if isinstance(value, Tensor)}
-    others = {name: value for name, value in state_dict.items() if not isinstance(value, Tensor)}
-    if wrapper:
-        others |= {name: value for name, value in content.items() if name != wrapper}
     if not tensors:
         raise UserError(
             f"the file holds no state dict: its entries are {', '.join(map(str, content)) or 'none'}"
         )
-    prefix = ""
-    while (added := _common_prefix(tensors)) is not None:
-        prefix += added
-        tensors = {name[len(added) :]: value for name, value in tensors.items()}
+    ours = {
+        name[len(prefix) :]: value
+        for name, value in tensors.items()
+        if name.startswith(prefix) and not _BESIDE.fullmatch(name[len(prefix) :])
+    }
+    others = {str(name): value for name, value in content.items() if not path or name != path[0]}
+    others = {name: value for name, value in others.items() if path or not isinstance(value, Tensor)}
     fields = {name: value for name, value in others.items() if _is_json(name, value)}
-    return Container(tensors, wrapper, prefix, fields, [str(name) for name in others if name not in fields])
+    beside = [
+        name for name in tensors if name.removeprefix(prefix) not in ours or not name.startswith(prefix)
+    ]
+    lost = [name for name in others if name not in fields] + _grouped(beside)
+    if path:
+        entries = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
+        lost += [f"{'.'.join(path)}.{name}" for name in entries]
+    return Container(ours, list(path) if len(path) > 1 else "".join(path), prefix, fields, lost)
 
 
 def wrap(
-    tensors: Mapping[str, Tensor], wrapper: str, prefix: str, fields: Mapping[str, Any]
+    tensors: Mapping[str, Any], wrapper: str | list[str], prefix: str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The inverse of `unwrap`."""
-    state_dict = {prefix + name: tensor for name, tensor in tensors.items()}
-    return {wrapper: state_dict, **fields} if wrapper else {**state_dict, **fields}
+    """The inverse of `unwrap`, for what it could keep."""
+    wrapped: dict[str, Any] = {prefix + name: tensor for name, tensor in tensors.items()}
+    for key in reversed([wrapper] if wrapper and isinstance(wrapper, str) else wrapper):
+        wrapped = {key: wrapped}
+    return {**wrapped, **fields}
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values())
+def _networks(
+    content: Mapping[Any, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The keys to every state dict, and the prefix of every network in it."""
+    for name, value in content.items():
+        if isinstance(value, Tensor) and (match := _BLOCK.fullmatch(str(name))):
+            yield path, match[1]
+        elif isinstance(value, Mapping) and isinstance(name, str) and len(path) < DEPTH:
+            yield from _networks(value, (*path, name))
 
 
-def _common_prefix(tensors: Mapping[str, Tensor]) -> str | None:
-    return next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)
+def _chosen(places: list[tuple[tuple[str, ...], str]], weights: str | None) -> tuple[tuple[str, ...], str]:
+    """The only place, or the one that `weights` names."""
+    full = {".".join((*path, prefix)).rstrip("."): (path, prefix) for path, prefix in places}
+    wrappers = [".".join(path) for path, _ in places]
+    names = {
+        (entry if entry and wrappers.count(entry) == 1 else name): place
+        for (name, place), entry in zip(full.items(), wrappers, strict=True)
+    } if len(full) == len(places) else {}  # fmt: skip
+    if not names:
+        raise UserError("the file holds several networks of one name: save the one that you want alone")
+    if weights:
+        wanted = f".{weights.strip('.')}."
+        found = [place for name, place in full.items() if wanted in f".{name}."]
+        exact = [place for name, place in names.items() if name == weights.strip(".")]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
+        if names.keys() == {""}:
+            raise UserError(f"it holds one network, not under {weights}: leave out --weights")
+        choice("weights", weights, names)
+    if len(names) > 1:
+        ways = " or ".join(f"--weights={name}" for name in names if name)
+        alone = ", or save the one without a prefix alone" if "" in names else ""
+        raise UserError(f"the file holds {len(names)} networks: say which with {ways}{alone}")
+    return next(iter(names.values()))
+
+
+def _grouped(names: list[str]) -> list[str]:
+    """Names as they are, or many of one beginning as one: "encoder_k. (122 tensors)"."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    return [g[0] if len(g) == 1 else f"{key}. ({len(g)} tensors)" for key, g in groups.items()]
 
 
 def _is_json(name: Any, value: Any) -> bool:

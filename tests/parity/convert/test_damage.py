@@ -153,7 +153,7 @@ def retype(tensors: dict[str, Any], draw: random.Random) -> None:
 
 def miscount(tensors: dict[str, Any], draw: random.Random) -> None:
     name = draw.choice([name for name in tensors if not tensors[name].ndim])
-    tensors[name] = draw.choice([torch.tensor(7.0), torch.tensor(-1), torch.tensor([7])])
+    tensors[name] = draw.choice([torch.tensor(-1), torch.tensor([7])])
 
 
 def poison(tensors: dict[str, Any], draw: random.Random) -> None:

@@ -1,0 +1,110 @@
+"""Where the network lies in another project's file, and what files are that hold none."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parity.convert.files import read
+from parity.convert.layouts import LAYOUTS
+from parity.convert.state_dicts import wanted_shapes
+from parity.convert.strangers import check_kind
+from parity.convert.wrappers import unwrap, wrap
+from recipe.system.errors import UserError
+from tests.parity.helpers import describe, random_arrays
+
+
+def tensors(layout: str = "kuangliu", arch: str = "resnet18") -> dict[str, torch.Tensor]:
+    shapes = wanted_shapes(describe(arch, LAYOUTS[layout].stem))
+    arrays = random_arrays(shapes, np.float32)
+    return {LAYOUTS[layout].theirs(name): torch.from_numpy(array) for name, array in arrays.items()}
+
+
+NETWORK = tensors()
+keys = st.lists(st.text("abmn_", min_size=1, max_size=6), max_size=3)
+foreign = st.dictionaries(
+    st.sampled_from(["n_averaged", "queue", "criterion.weight"]), st.just(torch.ones(2))
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(path=keys, prefix=keys, beside=foreign)
+def test_a_network_is_found_anywhere_and_goes_back(
+    path: list[str], prefix: list[str], beside: dict[str, Any]
+):
+    start = "".join(f"{part}." for part in prefix)
+    content: dict[str, Any] = {start + name: tensor for name, tensor in NETWORK.items()} | beside
+    for key in reversed(path):
+        content = {key: content, "epoch": 3}
+    found = unwrap(content)
+    assert found.tensors.keys() == NETWORK.keys()
+    assert all(found.tensors[name] is tensor for name, tensor in NETWORK.items())
+    assert found.prefix == start
+    assert all(any(name in lost for lost in found.lost) for name in beside)
+    again = wrap(found.tensors, found.wrapper, found.prefix, {})
+    for key in path:
+        again = again[key]
+    assert list(again) == [start + name for name in NETWORK]
+
+
+@settings(max_examples=30, deadline=None)
+@given(first=keys, second=keys)
+def test_of_two_networks_none_is_chosen(first: list[str], second: list[str]):
+    content: dict[str, Any] = {}
+    for top, prefix in (("a", first), ("b", second)):
+        content |= {".".join([top, *prefix, name]): tensor for name, tensor in NETWORK.items()}
+    with pytest.raises(UserError, match="2 networks: say which with --weights="):
+        unwrap(content)
+
+
+def test_the_named_network_is_taken(tmp_path: Path):
+    ema = {"n_averaged": torch.tensor(5)} | {f"module.{k}": t + 1 for k, t in NETWORK.items()}
+    torch.save({"model": NETWORK, "model_ema": ema}, tmp_path / "both.pth")
+    with pytest.raises(UserError, match=r"--weights=model or --weights=model_ema$"):
+        read(tmp_path / "both.pth")
+    for name, more in (("model", 0), ("model_ema", 1)):
+        found = read(tmp_path / "both.pth", weights=name)
+        np.testing.assert_array_equal(found.model["linear.bias"], NETWORK["linear.bias"].numpy() + more)
+    moco = {f"module.encoder_{w}.{k}": t for w in "qk" for k, t in NETWORK.items()}
+    assert unwrap(moco, "encoder_k").prefix == "module.encoder_k."
+
+
+def test_averaged_counters_are_left_out_and_arrays_are_read(tmp_path: Path):
+    averaged = {k: t / 2 if t.dtype == torch.int64 else t for k, t in NETWORK.items()}
+    torch.save(averaged, tmp_path / "average.pth")
+    found = read(tmp_path / "average.pth")
+    assert not [name for name in found.model if name.endswith("num_batches_tracked")]
+    assert "num_batches_tracked" in found.lost[0]
+    torch.save({k: t.numpy() for k, t in NETWORK.items()}, tmp_path / "arrays.pth")
+    arrays = read(tmp_path / "arrays.pth").model
+    assert all(np.array_equal(arrays[k], t.numpy()) for k, t in NETWORK.items())
+
+
+def test_a_bottlenecks_stride_is_assumed_aloud(tmp_path: Path):
+    torch.save(tensors("torchvision", "resnet50"), tmp_path / "50.pth")
+    assert "3×3" in read(tmp_path / "50.pth").assumed
+    body = {k: t for k, t in tensors("torchvision").items() if not k.startswith("fc.")}
+    torch.save(body, tmp_path / "body.pth")
+    with pytest.raises(UserError, match="no classifier"):
+        read(tmp_path / "body.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+        (b"\n<!DOCTYPE html><html>", "HTML page"), (b"", "is empty"), (b"\x81\xa6params\x81", "msgpack"),
+        (pickle.dumps({"a": 1}), "pickle"), (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_called_what_it_is(content: bytes, what: str, tmp_path: Path):
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(UserError, match=what):
+        check_kind(tmp_path / "file.pth")
