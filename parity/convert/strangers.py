@@ -38,7 +38,11 @@ def check_kind(path: Path) -> None:
             f"{path} is a pickle that torch.save did not write, and was not opened, since that can run code "
             "from the file: if you trust it, load it yourself and save its state dict with torch.save"
         )
-    if beginning.startswith(b"PK") and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            if names := [name for name in file.namelist() if name.endswith(".npy")]:
-                raise UserError(f"{path} is a NumPy archive (npz) of {len(names)} arrays: {_TREE}")
+    if beginning.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as file:
+                arrays = [name for name in file.namelist() if name.endswith(".npy")]
+        except Exception:  # zipfile raises many types for a damaged file, which torch.load then names
+            return
+        if arrays:
+            raise UserError(f"{path} is a NumPy archive (npz) of {len(arrays)} arrays: {_TREE}")
