@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import gzip
 import hashlib
 import io
 import pickle
@@ -19,6 +20,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recipe.data.dataset import Arrays
+from recipe.system import pickles
+from recipe.system.errors import UserError, first_line
+
+LARGEST = 200_000_000  # bytes of a file in an archive; the training images of CIFAR-100 have 155 million
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +87,27 @@ class Archive(abc.ABC):
             return hashlib.file_digest(file, self.algorithm).hexdigest() == self.digest
 
     def read(self, path: Path) -> Contents:
-        """Return what the archive at `path` holds. The caller has checked that it `matches`."""
-        with tarfile.open(path, "r:gz") as tar:
-            # A .tar.gz can only be read forwards: one pass, instead of unpacking it for each file.
-            files = {member.name: _content(tar, member) for member in tar if member.isfile()}
-        return self.contents(
-            {name.removeprefix(f"{self.folder}/"): content for name, content in files.items()}
-        )
+        """Return what the archive at `path` holds. The caller has checked that it `matches`.
+
+        Raises:
+          UserError: if it can't be read, or does not hold what it should.
+        """
+        try:
+            with tarfile.open(path, "r:gz") as tar:
+                # A .tar.gz can only be read forwards: one pass, instead of unpacking it for each file.
+                files = {
+                    name: _content(tar, member)
+                    for member in tar
+                    if member.isfile()
+                    and (name := member.name.removeprefix(f"{self.folder}/")) in self.members
+                }
+            return self.contents(files)
+        except Exception as error:  # pickle, zlib and tarfile raise many types
+            if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+                raise
+            raise UserError(
+                f"{path} can't be read ({first_line(error)}); delete it and download it again"
+            ) from error
 
     def contents(self, files: Mapping[str, bytes], class_names: tuple[str, ...] = ()) -> Contents:
         """Return what the unpacked files hold; `class_names` if those that hold such are missing."""
@@ -151,8 +170,11 @@ class PythonArchive(Archive):
 
     def _split(self, content: bytes) -> Split:
         batch = _unpickle(content)
-        labels = {key: np.array(batch[name], np.int32) for key, name in self.labels.items()}
-        return Split(_images(batch["data"]), labels)
+        labels = {key: _numbers(batch[name]) for key, name in self.labels.items()}
+        images = batch["data"]
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.nbytes > len(content):
+            raise ValueError("the images are no bytes of the file")  # but such as NumPy would make room for
+        return Split(_images(images), labels)
 
     def _names(self, files: Mapping[str, bytes]) -> dict[str, tuple[str, ...]]:
         meta = _unpickle(files[self.meta])
@@ -160,6 +182,8 @@ class PythonArchive(Archive):
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if member.size > LARGEST:
+        raise ValueError(f"{member.name} has {member.size:,} bytes")
     file = tar.extractfile(member)
     assert file is not None  # it is a regular file
     return file.read()
@@ -191,11 +215,23 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR archive") from None
 
 
+def _numbers(labels: Any) -> np.ndarray:
+    """Labels, of a list or an array, as int32 (N,)."""
+    if not isinstance(labels, np.ndarray) and not (
+        isinstance(labels, list) and all(isinstance(label, int) for label in labels)
+    ):
+        raise ValueError("the labels are no whole numbers")
+    return np.array(labels, np.int32).reshape(-1)
+
+
 def _unpickle(content: bytes) -> dict[str, Any]:
+    pickles.survey(io.BytesIO(content))
     values = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     return {_text(key): value for key, value in values.items()}
 
 
 def _text(text: str | bytes) -> str:
     """A key or a name: bytes where Python 3 has pickled again what Python 2 wrote."""
+    if not isinstance(text, str | bytes):
+        raise ValueError(f"a name is a {type(text).__name__}")
     return text.decode() if isinstance(text, bytes) else text

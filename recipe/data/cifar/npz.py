@@ -12,6 +12,7 @@ from recipe.data.cifar.facts import Cifar
 from recipe.data.dataset import Arrays
 from recipe.system.errors import UserError, first_line
 
+MOST_BYTES = 250_000_000  # of all arrays unpacked; Keras' have 185 million
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -36,6 +37,10 @@ def read(cifar: Cifar, path: Path) -> Arrays:
         raise UserError(f"{path} can't be told from an altered copy, so it is not read; {instead}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            # a file of zeros is packed into a thousandth
+            unpacked = sum(member.file_size for member in stored.zip.infolist())
+            if unpacked > MOST_BYTES:
+                raise ValueError(f"it unpacks to {unpacked:,} bytes, more than {cifar.title} has")
             missing = [key for key in KEYS if key not in stored]
             arrays = {key: stored[key] for key in KEYS if not missing}
     except OSError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ from PIL import Image
 from recipe.data.cifar import tfrecord
 from recipe.data.cifar.quiet import quiet
 from recipe.data.dataset import Arrays
+from recipe.system import json_values
 from recipe.system.errors import UserError
+from recipe.system.terminal import printable, shown
+
+# where features.json names the classes that TensorFlow Datasets imports: as it does now, and as it once did
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 
 
 def find(root: Path, name: str) -> tuple[Path, Path] | None:
@@ -83,11 +88,13 @@ def _read_description(folder: Path) -> tuple[Any, tuple[str, ...]]:
     for name in ("dataset_info.json", "features.json", "label.labels.txt"):
         if not (folder / name).is_file():
             raise _damaged(folder / name, "is missing")
+    content = {}
     for name in ("dataset_info.json", "features.json"):
         try:
-            json.loads((folder / name).read_bytes())
-        except ValueError:
-            raise _damaged(folder / name, "is not valid JSON") from None
+            content[name] = json_values.parse((folder / name).read_bytes())
+        except ValueError as error:
+            raise _damaged(folder / name, f"can't be read: {error}") from error
+    _check_classes(folder / "features.json", content["features.json"])
     try:
         with quiet():
             info = tfds.builder_from_directory(folder).info
@@ -101,28 +108,62 @@ def _read_description(folder: Path) -> tuple[Any, tuple[str, ...]]:
     return info, tuple(label.names)
 
 
+def _check_classes(path: Path, content: Any) -> None:
+    """Raise a `UserError` if features.json names a class that a dataset of pictures does not have.
+
+    TensorFlow Datasets imports whatever module it finds there, which runs it.
+    """
+    import tensorflow_datasets as tfds
+
+    features = tfds.features
+    known = (features.FeaturesDict, features.Image, features.ClassLabel, features.Text, features.Tensor)
+    names = [f"{feature.__module__}.{feature.__qualname__}" for feature in known]
+    try:
+        strange = next((name for name in _class_names(content) if name not in names), None)
+    except ValueError as error:
+        raise _damaged(path, f"can't be read: {error}") from error
+    if strange is not None:
+        raise _damaged(
+            path, f"has a feature that pictures do not have (its class was not imported): {shown(strange)}"
+        )
+
+
+def _class_names(content: Any) -> Iterator[Any]:
+    """All that features.json has where TensorFlow Datasets looks for classes."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key in CLASS_KEYS:
+                yield value
+            elif key == "content" and isinstance(value, str):  # JSON within JSON, once
+                yield from _class_names(json_values.parse(value))
+            else:
+                yield from _class_names(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _class_names(value)
+
+
 def _read_split(split: Any, file_format: str, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of a `tfds.core.SplitInfo`, sorted by id."""
-    images = np.empty((split.num_examples, 32, 32, 3), np.uint8)
-    labels = np.empty(split.num_examples, np.int32)
-    ids = np.empty(split.num_examples, np.int64)
-    start = 0
+    # the description says how many there are, but only the files show it: nothing is made of its number alone
+    examples: list[tuple[np.ndarray, int, int]] = []
     for path, length in zip(map(Path, split.filepaths), split.shard_lengths, strict=True):
         records = _read_records(path, file_format)
         if len(records) != length:
             raise _damaged(path, f"has {len(records)} examples instead of {length}")
-        for i, record in enumerate(records, start):
+        for i, record in enumerate(records):
             try:
-                images[i], labels[i], ids[i] = _decode(record)
+                examples.append(_decode(record))
             except Exception as error:  # Pillow and protobuf raise nearly anything
-                raise _damaged(
-                    path, f"has an example ({i - start}) that cannot be decoded: {error}"
-                ) from error
-            if not 0 <= labels[i] < n_classes:
-                raise _damaged(path, f"has the label {labels[i]} where there are {n_classes} classes")
-        start += length
-    order = np.argsort(ids, kind="stable")
-    return images[order], labels[order]
+                raise _damaged(path, f"has an example ({i}) that cannot be decoded: {error}") from error
+            label = examples[-1][1]
+            if not 0 <= label < n_classes:
+                raise _damaged(path, f"has the label {label} where there are {n_classes} classes")
+    if not examples:
+        raise _damaged(path, "has no examples")
+    images, labels, ids = zip(*examples, strict=True)
+    order = np.argsort(np.array(ids, np.int64), kind="stable")
+    return np.stack(images)[order], np.array(labels, np.int32)[order]
 
 
 def _read_records(path: Path, file_format: str) -> list[bytes]:
@@ -146,17 +187,20 @@ def _decode(record: bytes) -> tuple[np.ndarray, int, int]:
 
     feature = tf_example_pb2.Example.FromString(record).features.feature
     with Image.open(io.BytesIO(feature["image"].bytes_list.value[0]), formats=("PNG",)) as png:
+        if (png.mode, png.size) != (
+            "RGB",
+            (32, 32),
+        ):  # before it is decoded: a small file may be a large image
+            raise ValueError(f"an image of mode {png.mode} and size {png.size}")
         image = np.asarray(png)
-    if image.shape != (32, 32, 3):
-        raise ValueError(f"an image of shape {image.shape}")
     # Early versions have no ids. With the same number for all, the stable sort keeps the files' order.
     example_id = feature["id"].bytes_list.value[0].rpartition(b"_")[2] if "id" in feature else 0
-    return image, feature["label"].int64_list.value[0], int(example_id)
+    return image, feature["label"].int64_list.value[0], int(np.int64(int(example_id)))
 
 
 def _damaged(path: Path, reason: str) -> UserError:
     folder = path if path.is_dir() else path.parent
     return UserError(
-        f"{path} {textwrap.shorten(reason, 120)}; the folder {folder} is damaged: "
+        f"{path} {textwrap.shorten(printable(reason), 120)}; the folder {folder} is damaged: "
         "restore it, or delete it to have it made anew"
     )

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+LONGEST = 1 << 16  # bytes of a record; an example with a picture of 32×32 pixels has 4,000 at most
+
 
 def read(path: Path) -> list[bytes]:
     """Return the records of the file.
 
     Raises:
-      ValueError: the file is truncated, or a checksum does not match.
+      ValueError: the file is truncated, a checksum does not match, or a record is longer than `LONGEST`.
     """
     data = path.read_bytes()
     lengths, records, stored = [], [], []
@@ -28,6 +30,8 @@ def read(path: Path) -> list[bytes]:
         end = start + 12 + length
         if end + 4 > len(data):
             raise ValueError("truncated, or a record's length is damaged")
+        if length > LONGEST:  # checksums of long records would take hours
+            raise ValueError(f"a record has {length:,} bytes, more than any example with a small picture")
         lengths.append(data[start : start + 8])
         records.append(data[start + 12 : end])
         stored.append((length_crc, *struct.unpack_from("<I", data, end)))

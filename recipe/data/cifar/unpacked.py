@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from recipe.data.cifar import genuine
-from recipe.data.cifar.archive import Archive
+from recipe.data.cifar.archive import LARGEST, Archive
 from recipe.data.cifar.facts import Cifar
 from recipe.data.dataset import Arrays
 from recipe.system.errors import UserError, first_line
@@ -36,6 +36,9 @@ def read(cifar: Cifar, archive: Archive, folder: Path) -> Arrays:
     for name in (*archive.train, *archive.test):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; {remedy}")
+    for path in files(archive, folder):
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is damaged: it has {path.stat().st_size:,} bytes; {remedy}")
     contents = {path.name: path.read_bytes() for path in files(archive, folder)}
     if not cifar.digest:
         _check_files(cifar, archive, folder, contents, remedy)

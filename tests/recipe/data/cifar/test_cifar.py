@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 import logging
@@ -20,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 import recipe.data
 from recipe.data.cifar import facts, prepare, tfds_folder
-from recipe.data.cifar.archive import PythonArchive
+from recipe.data.cifar.archive import Archive, PythonArchive
 from recipe.system.errors import DatasetUnavailable, UserError
 from tests.recipe.data.cifar.mini import (
     BINARY,
@@ -210,6 +211,13 @@ def set_image(content: bytes) -> Callable[[Path], None]:
     return lambda path: edit_example(path, change)
 
 
+def set_id(content: bytes) -> Callable[[Path], None]:
+    def change(feature: Any) -> None:
+        feature["id"].bytes_list.value[0] = content
+
+    return lambda path: edit_example(path, change)
+
+
 def set_label(label: int) -> Callable[[Path], None]:
     def change(feature: Any) -> None:
         feature["label"].int64_list.value[0] = label
@@ -237,17 +245,27 @@ SHARD_DAMAGES = {
     ),
     "no PNG": (set_image(b"GIF89a"), "has an example (3) that cannot be decoded"),
     "cut PNG": (set_image(png((32, 32), "RGB")[:50]), "has an example (3) that cannot be decoded"),
-    "28×28": (set_image(png((28, 28), "RGB")), "an image of shape (28, 28, 3)"),
-    "grey": (set_image(png((32, 32), "L")), "an image of shape (32, 32)"),
+    "28×28": (set_image(png((28, 28), "RGB")), "an image of mode RGB and size (28, 28)"),
+    "grey": (set_image(png((32, 32), "L")), "an image of mode L and size (32, 32)"),
     "label too large": (set_label(10), "has the label 10 where there are 10 classes"),
     "label negative": (set_label(-1), "has the label -1 where there are 10 classes"),
-    "label enormous": (set_label(2**40), "has an example (3) that cannot be decoded"),
+    "label enormous": (set_label(2**40), "has the label 1099511627776 where there are 10 classes"),
+    "id enormous": (
+        set_id(b"train_99999999999999999999"),
+        "has an example (3) that cannot be decoded",
+    ),
+    "enormous picture": (set_image(png((30_000, 1), "1")), "an image of mode 1 and size (30000, 1)"),
 }
+
+
+def set_lengths(lengths: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_info(folder, lambda info: info["splits"][0].update(shardLengths=lengths))
+
 
 DESCRIPTION_DAMAGES = {
     "no info": ("dataset_info.json", Path.unlink, "is missing"),
-    "cut info": ("dataset_info.json", lambda path: path.write_text("{"), "is not valid JSON"),
-    "binary info": ("dataset_info.json", lambda path: path.write_bytes(b"\xff\x00"), "is not valid JSON"),
+    "cut info": ("dataset_info.json", lambda path: path.write_text("{"), "it is no JSON"),
+    "binary info": ("dataset_info.json", lambda path: path.write_bytes(b"\xff\x00"), "it is not UTF-8"),
     "foreign info": ("", lambda path: (path / "dataset_info.json").write_text("[1]"), "cannot be read by"),
     "no test split": (
         "dataset_info.json",
@@ -255,13 +273,20 @@ DESCRIPTION_DAMAGES = {
         "has no split 'test'",
     ),
     "no features": ("features.json", Path.unlink, "is missing"),
-    "cut features": ("features.json", lambda path: path.write_text('{"a": '), "is not valid JSON"),
+    "cut features": ("features.json", lambda path: path.write_text('{"a": '), "it is no JSON"),
     "no class names": ("label.labels.txt", Path.unlink, "is missing"),
     "cut class names": (
         "label.labels.txt",
         lambda path: path.write_text("cat\n"),
         "has 1 class names instead of 10",
     ),
+    "deep info": ("dataset_info.json", lambda path: path.write_text("[" * 100_000), "within each other"),
+    "deep features": ("features.json", lambda path: path.write_text('{"a":' * 100_000), "within each other"),
+    "long number": ("dataset_info.json", lambda path: path.write_text("9" * 5_000), "too many digits"),
+    **{
+        f"lengths {lengths}": ("", set_lengths(lengths), "cannot be read by TensorFlow Datasets")
+        for lengths in ([1.5], ["x"], [None], [2**70], "20", [[20]], {"a": 1})
+    },
 }
 
 
@@ -281,7 +306,7 @@ def assert_damage_is_told(folder: Path, path: Path, reason: str, mini: Mini, roo
     )
     assert "\n" not in message
     assert files_in(root) == before
-    assert not Path(os.environ["XDG_CACHE_HOME"]).exists()
+    assert not files_in(Path(os.environ["XDG_CACHE_HOME"]))
 
 
 @pytest.mark.parametrize("damage", SHARD_DAMAGES)
@@ -300,6 +325,47 @@ def test_damaged_description(damage, mini, root, prepared):
     file, change, reason = DESCRIPTION_DAMAGES[damage]
     change(folder / file)
     assert_damage_is_told(folder, folder / file, reason, mini, root)
+
+
+@pytest.mark.parametrize("length", [-1, 0, 10**6, 2**40, 2**63 - 1])
+def test_a_length_is_believed_only_as_far_as_the_file_goes(length, mini, root, prepared):
+    folder = place_folder(prepared["cifar10"], root, "tfrecord")
+    set_lengths([str(length)])(folder)
+    (path,) = folder.glob("*-train.*")
+    assert_damage_is_told(folder, path, f"has {TRAIN} examples instead of {length}", mini, root)
+
+
+LEGACY = {"type": "tensorflow_datasets.core.features.features_dict.FeaturesDict"}
+STRANGER = {"type": "a_stranger.Feature", "content": {}}
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"pythonClassName": "a_stranger.Feature"},
+        {"python_class_name": "a_stranger.Feature"},
+        STRANGER,
+        {**LEGACY, "content": {"image": STRANGER}},
+        {**LEGACY, "content": {"list": [[STRANGER]]}},
+        {**LEGACY, "proto_cls": "x", "content": json.dumps({"a": {"pythonClassName": "a_stranger.x"}})},
+        {**LEGACY, "content": json.dumps({"content": json.dumps({"python_class_name": "a_stranger.x"})})},
+        {"featuresDict": {"features": {"image": {"pythonClassName": "a_stranger.__main__.x"}}}},
+        {"featuresDict": {"features": {"a": {"sequence": {"feature": {"pythonClassName": "a_stranger.x"}}}}}},
+    ],
+)
+def test_no_module_that_a_folder_names_is_imported(features, mini, root, prepared, tmp_path, monkeypatch):
+    """TensorFlow Datasets would run it."""
+    (tmp_path / "a_stranger").mkdir()
+    for name in ("__init__", "__main__"):
+        (tmp_path / "a_stranger" / f"{name}.py").write_text(
+            f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = place_folder(prepared["cifar10"], root, "array_record")
+    whole = json.loads((folder / "features.json").read_text())
+    (folder / "features.json").write_text(json.dumps({**whole, **features}))
+    assert_damage_is_told(folder, folder / "features.json", "was not imported): 'a_stranger", mini, root)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
@@ -378,9 +444,62 @@ def test_pickles_cannot_run_code(tmp_path):
     members = dict.fromkeys([*archive.train, *archive.test], pickle.dumps({"data": Evil(), "labels": []}, 2))
     path = tmp_path / archive.file
     path.write_bytes(tar_gz({f"{archive.folder}/{name}": content for name, content in members.items()}))
-    with pytest.raises(pickle.UnpicklingError, match="mkdir has no place in a CIFAR archive"):
+    with pytest.raises(UserError, match="mkdir has no place in a CIFAR archive"):
         archive.read(path)
     assert not (tmp_path / "evil").exists()
+
+
+class Enormous:
+    """An array that a pickle of a few bytes asks NumPy to make."""
+
+    def __reduce__(self) -> Any:
+        return np.ndarray, ((10**11,), np.dtype("u1"))
+
+
+def nested(levels: int) -> Any:
+    """Lists of ten that are all the same one, 10**levels numbers in 100 bytes a level."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value] * 10
+    return value
+
+
+PAST_THE_CHECKSUM: dict[str, Callable[[Archive], bytes]] = {
+    "no tar": lambda archive: gzip.compress(b"no tar file"),
+    "no gzip": lambda archive: b"neither",
+    "cut": lambda archive: tar_gz({f"{archive.folder}/{name}": b"x" for name in archive.members})[:-20],
+    "nothing in it": lambda archive: tar_gz({"other/file": b""}),
+    "a file is missing": lambda archive: tar_gz(
+        {f"{archive.folder}/{name}": b"x" for name in archive.members[1:]}
+    ),
+    "short files": lambda archive: of_content(archive, b"x"),
+    "an enormous array": lambda archive: of_pickle(archive, {"data": Enormous(), "labels": []}),
+    "labels without end": lambda archive: of_pickle(archive, {"data": b"", "labels": nested(30)}),
+    "many labels": lambda archive: of_pickle(
+        archive, {"data": np.zeros((1, 3072), np.uint8), "labels": nested(3)}
+    ),
+    "an enormous number of an object": lambda archive: of_content(archive, b"]r\xff\xff\xff\x7f."),
+}
+
+
+def of_pickle(archive: Archive, content: Any) -> bytes:
+    return of_content(archive, pickle.dumps(content, 2))
+
+
+def of_content(archive: Archive, content: bytes) -> bytes:
+    return tar_gz({f"{archive.folder}/{name}": content for name in archive.members})
+
+
+@pytest.mark.parametrize("content", PAST_THE_CHECKSUM)
+@pytest.mark.parametrize("kind", [0, 1], ids=["binary", "python"])
+def test_what_only_has_the_checksum_of_an_archive_is_one_line(content, kind, tmp_path):
+    archive = MINI["cifar10"].cifar.archives[kind]
+    path = tmp_path / archive.file
+    path.write_bytes(PAST_THE_CHECKSUM[content](archive))
+    with pytest.raises(
+        UserError, match=rf"^{path} can't be read \([^\n]*\); delete it and download it again$"
+    ):
+        archive.read(path)
 
 
 # The folder that is made of an archive.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import recipe.data
-from recipe.data.cifar import facts
+from recipe.data.cifar import facts, npz
 from recipe.data.cifar.archive import _unpickle
 from recipe.data.dataset import Arrays
 from recipe.system.errors import DatasetUnavailable, UserError
@@ -239,6 +239,15 @@ def test_altered_arrays_are_never_cifar(case, root, monkeypatch):
     with pytest.raises(UserError, match=rf"^[^\n]*{reason}[^\n]*$") as caught:
         recipe.data.load("cifar10", str(root))
     assert not isinstance(caught.value, DatasetUnavailable)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_not_unpacked(root, monkeypatch):
+    use_sealed("cifar10", monkeypatch)
+    monkeypatch.setattr(npz, "MOST_BYTES", 10**6)
+    np.savez_compressed(root / "cifar10.npz", **dict.fromkeys(npz.KEYS, np.zeros(10**6, np.uint8)))
+    assert (root / "cifar10.npz").stat().st_size < 10**5
+    with pytest.raises(UserError, match=r"it unpacks to 4,000,\d+ bytes, more than CIFAR-10 has"):
+        recipe.data.load("cifar10", str(root))
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["binary", "python"])

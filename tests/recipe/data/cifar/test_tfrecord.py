@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,3 +79,9 @@ def test_any_cut_is_found_except_between_records(path, records, data):
     else:
         with pytest.raises(ValueError, match="truncated"):
             tfrecord.read(path)
+
+
+def test_a_record_longer_than_any_example_is_refused_before_its_checksum_is_computed(path):
+    path.write_bytes(struct.pack("<QI", 50_000_000, 0) + bytes(50_000_000 + 4))
+    with pytest.raises(ValueError, match="a record has 50,000,000 bytes"):
+        tfrecord.read(path)

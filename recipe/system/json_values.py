@@ -1,0 +1,119 @@
+"""JSON that anybody may have written: parsed and checked before anything is made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from recipe.system.errors import UserError
+from recipe.system.terminal import shown
+
+MOST_BYTES = 1 << 24  # a record of a network with 20,000 class names has 1 MB
+DEEPEST = 32  # objects and lists within each other
+
+Rule = Callable[[Any], str]  # a value → what has to be there instead; "" where it is right
+
+
+def parse(text: str | bytes) -> Any:
+    """`json.loads`, bounded in size and depth.
+
+    Raises:
+      ValueError: the reason, in one line, whatever is wrong.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
+    try:
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+    except ValueError as error:  # Python reads no integer of more than 4,300 digits
+        raise ValueError("it holds a number with too many digits") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _within(outer)]
+        if not level:
+            return value
+    raise ValueError(_too_deep())
+
+
+def check(value: Any, rules: Mapping[str, Rule], what: str, *, optional: Sequence[str] = ()) -> None:
+    """Check that a value is an object whose fields are as they should be.
+
+    Args:
+      value: what was parsed.
+      rules: the fields that it must have, and what each of them must be; others are not looked at.
+      what: the value's name, which the message begins with.
+      optional: fields that may be missing.
+
+    Raises:
+      UserError: names the first field that is wrong.
+    """
+    if not isinstance(value, Mapping):
+        raise UserError(f"{what} must be an object with fields, not {shown(value)}")
+    for name, rule in rules.items():
+        if name not in value:
+            if name in optional:
+                continue
+            raise UserError(f"{what} has no {name}")
+        if wanted := rule(value[name]):
+            raise UserError(f"{what}.{name} must be {wanted}, not {shown(value[name])}")
+
+
+def integer(low: int, high: int) -> Rule:
+    """A whole number from `low` to `high`; 1.0 and true are none."""
+    wanted = f"a whole number from {low:,} to {high:,}"
+    return lambda value: "" if type(value) is int and low <= value <= high else wanted
+
+
+def number(value: Any) -> str:
+    """A finite number that fits into a float."""
+    try:
+        right = type(value) in (int, float) and math.isfinite(float(value))
+    except OverflowError:
+        right = False
+    return "" if right else "a finite number"
+
+
+def text(value: Any) -> str:
+    """A text that can be written to a file."""
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeEncodeError):  # of half of a character, a "lone surrogate"
+            value.encode()
+            return ""
+    return "a text of whole characters"
+
+
+def items(rule: Rule, *, least: int = 0, most: int = MOST_BYTES) -> Rule:
+    """A list (or tuple) of so many values that each follow a rule."""
+    count = f"{least}" if least == most else f"{least:,} to {most:,}"
+
+    def of_list(value: Any) -> str:
+        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
+            return f"a list of {count} values"
+        return next(
+            (f"a list whose values are each {wanted}" for item in value if (wanted := rule(item))), ""
+        )
+
+    return of_list
+
+
+def fields(value: Any) -> str:
+    """An object with fields of any kind."""
+    return "" if isinstance(value, Mapping) else "an object with fields"
+
+
+def _within(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
+def _too_deep() -> str:
+    return f"it has more than {DEEPEST} lists or objects within each other"
