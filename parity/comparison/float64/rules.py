@@ -124,6 +124,7 @@ _SPECIAL = (
     *("_dawsn_impl", "sici", "sici_jvp", "_spence_calc", "expi", "expi_jvp", "_expi_pos", "_expi_neg"),
     *("exp1", "expn", "_expn", "_expn_jvp", "hyp1f1", "_hyp1f1_serie", "_hyp1f1_asymptotic"),
     *("hyp2f1", "_hyp2f1_serie", "_hyp2f1_terminal", "ndtri", "_ndtri", "erfcinv"),
+    *("wofz", "_wofz", "_wofz_upper", "_owens_t_impl", "_owens_t_quadrature"),
 )
 _BY_DTYPE = {
     ("_src/numpy/ufuncs.py", "sinc"),

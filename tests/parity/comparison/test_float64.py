@@ -253,6 +253,7 @@ def test_float64_must_be_on():
     [
         (np.float32(0.1), 0.1), (np.float32(1e-12), 1e-12), (np.float32(48**-0.5), 48**-0.5),
         (np.float32(-np.sqrt(2 / np.pi)), -np.sqrt(2 / np.pi)), (np.float32(0.25), 0.25),
+        (np.float32(np.pi / 180), np.pi / 180), (np.float32(np.sqrt(np.pi) / 2), np.sqrt(np.pi) / 2),
         (ml_dtypes.bfloat16(0.1), 0.1), (ml_dtypes.bfloat16(0.044715), 0.044715), (np.float32(0), 0.0),
     ],
 )  # fmt: skip
