@@ -15,11 +15,12 @@ import numpy as np
 
 from parity.comparison.float64 import types
 
-KNOWN = (  # of activations, their derivatives, angles and logarithms
+KNOWN = (  # of activations, their derivatives, normal distributions, angles and logarithms
     0.044715, 3 * 0.044715, 1.702, math.sqrt(0.5), math.sqrt(2 / math.pi), 2 / math.sqrt(math.pi),
-    1 / math.sqrt(2 * math.pi), math.sqrt(2), math.pi, 2 * math.pi, math.pi / 2, 1 / math.pi, math.e,
-    math.pi / 180, 180 / math.pi, math.sqrt(math.pi), math.sqrt(math.pi) / 2, math.sqrt(2 * math.pi),
-    math.log(2 * math.pi), math.log(2 * math.pi) / 2, math.log(2), 1 / math.log(2), math.log(10), 1 / math.log(10), math.log(10000), 1 / 3, 2 / 3, 1 / 6,
+    1 / math.sqrt(2 * math.pi), math.sqrt(2 * math.pi), math.sqrt(math.pi), math.sqrt(math.pi) / 2,
+    math.log(2 * math.pi), math.log(2 * math.pi) / 2, math.sqrt(2), math.pi, 2 * math.pi, math.pi / 2,
+    1 / math.pi, math.pi / 180, 180 / math.pi, math.e, math.log(2), 1 / math.log(2), math.log(10),
+    1 / math.log(10), math.log(10000), 1 / 3, 2 / 3, 1 / 6,
     1.0507009873554805, 1.6732632423543772, 1.0507009873554805 * 1.6732632423543772,  # SELU
 )  # fmt: skip
 SHORT = {"float32": 6, "bfloat16": 2, "float16": 3}  # digits of a decimal that a person wrote

@@ -100,6 +100,7 @@ def attention(piece: Piece, numbers: Sequence[int]) -> Iterator[Edit]:
     yield of, "not causal: tokens see later ones", change(is_causal=False)
     yield of, "the mask is inverted", change(of_mask=lambda mask: ~mask)
     yield of, "the mask is that of queries instead of keys", change(of_mask=lambda m: m.transpose(-1, -2))
+    yield of, "the mask is that of queries as well as keys", change(of_mask=lambda m: m & m.transpose(-1, -2))
     for shift in (1, -1):
         words = f"the causal mask is off by {shift}"
         yield of, words, change(causal_from=shift, is_causal=True)
@@ -142,7 +143,7 @@ def _causal_window(mask: Tensor, width: int) -> Tensor:
 
 
 def explicit(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False, *,
     axis: int | None = -1, of_mask: Any = None, causal_from: int = 0, masked: float | None = None,
     lowest: float | None = None,
@@ -151,6 +152,7 @@ def explicit(
 
     With `lowest` minus infinity it sees nothing.
     """
+    q, k, v = query, key, value
     if enable_gqa:
         k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -158,7 +160,8 @@ def explicit(
     if attn_mask is None and of_mask:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool)
     if attn_mask is not None:
-        attn_mask = of_mask(attn_mask) if of_mask else attn_mask
+        if of_mask:
+            attn_mask = of_mask(attn_mask if attn_mask.dtype == torch.bool else attn_mask > MASKED)
         if attn_mask.dtype != torch.bool:
             scores = scores + attn_mask
         elif masked is None:
