@@ -20,6 +20,7 @@ from configs import r18
 from recipe.system import files
 from recipe.system.errors import DatasetUnavailable, UserError, choice, is_of_environment, nearest
 from recipe.system.memory import keep_freed_memory
+from recipe.system.terminal import lines
 
 if TYPE_CHECKING:  # loaded behind the flags
     from recipe.data import Dataset
@@ -48,7 +49,7 @@ def main() -> int:
         arguments = parse()
         return run(arguments, CONFIG.value)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {lines(str(error))}", file=sys.stderr)
         return 2
     except ValueError as error:
         if not is_of_environment(error):

@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 from flax_resnet.naming import by_dotted_path
 from flax_resnet.quiet_orbax import first_error_only
 from flax_resnet.runtime import start_backend
-from recipe.system import integrity
+from recipe.system import integrity, json_values
 from recipe.system.errors import UserError
-from recipe.training.checkpoints import FOLDER, unreadable
+from recipe.training.checkpoints import FOLDER, check_record, unreadable
 
 Tree = dict[str, Any]
 SUFFIX = ""  # a checkpoint is a folder
@@ -101,22 +101,20 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
     if not (path / "record").exists():
         raise UserError(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
     start_backend()  # orbax asks it which process this is
-    handler = ocp.CompositeCheckpointHandler(
-        state=ocp.PyTreeCheckpointHandler(), record=ocp.JsonCheckpointHandler()
-    )
+    handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
     try:
+        sealed = json_values.parse((path / "record" / "metadata").read_bytes())  # by orbax's JSON handler
         with first_error_only(), ocp.Checkpointer(handler) as checkpointer:
             shapes = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             restored = checkpointer.restore(
                 path.absolute(),
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeRestore(restore_args=as_numpy), record=ocp.args.JsonRestore()
-                ),
+                args=ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=as_numpy)),
             )
     except Exception as error:  # orbax and tensorstore raise many types for a damaged folder
         raise unreadable(path, error) from error
-    return integrity.check(restored["record"], _digests(restored["state"]), path), restored["state"]
+    record = integrity.check(sealed, _digests(restored["state"]), path)
+    return check_record(record, path), restored["state"]
 
 
 def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:

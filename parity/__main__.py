@@ -25,6 +25,7 @@ from parity.mutants import cli as mutants
 from parity.speed import cli as speed
 from parity.verify import cli as verify
 from recipe.system.errors import UserError, is_of_environment
+from recipe.system.terminal import lines
 
 
 class Command(NamedTuple):
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         return options.run(options)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {lines(str(error))}", file=sys.stderr)
         return 2
     except ValueError as error:
         if not is_of_environment(error):

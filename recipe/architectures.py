@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from typing import Any, NamedTuple
 
+from recipe.system import json_values
 from recipe.system.errors import UserError, choice
+from recipe.system.json_values import Rule, integer, items, number, text
+from recipe.system.terminal import shown
 
 
 class Architecture(NamedTuple):
@@ -51,6 +53,8 @@ STEMS = {
     "imagenet": Stem(kernel=7, stride=2, max_pool=True),
 }
 EXPANSION = {"basic": 1, "bottleneck": 4}
+MOST_CHANNELS = 4096  # of the first stage; published networks have 512 at most
+MOST_PIXELS = 1024  # of a side; ResNets have been trained on 600 at most
 GUESSABLE = (
     "class_names",
     "dataset",
@@ -75,18 +79,13 @@ class ModelDescription:
     guessed: tuple[str, ...] = ()  # of GUESSABLE: fields that are a guess, since no file said what they are
 
     def __post_init__(self) -> None:
+        json_values.check(vars(self), _RULES)
         choice("architecture", self.arch, ARCHITECTURES)
         choice("stem", self.stem, STEMS)
         for name in self.guessed:
             choice("guessed field", name, GUESSABLE)
-        if self.width < 1:
-            raise UserError(f"config.model.width must be a positive number of channels, not {self.width}")
-        if self.image_size < 1:
-            raise UserError(f"the image size must be a positive number of pixels, not {self.image_size}")
-        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
-            raise UserError(f"the mean must be three finite numbers, not {self.mean}")
-        if len(self.std) != 3 or not all(map(math.isfinite, self.std)) or min(self.std) <= 0:
-            raise UserError(f"the std must be three positive numbers, not {self.std}")
+        if min(self.std) <= 0:
+            raise UserError(f"std must be three positive numbers, not {self.std}")
         if self.architecture.shortcut == "pad" and self.width % 2:
             raise UserError(
                 f"{self.arch} pads channels on both sides: its width must be even, not {self.width}"
@@ -119,10 +118,23 @@ class ModelDescription:
     def from_json(cls, text: str) -> ModelDescription:
         """Rebuild a description from `to_json`; `UserError` when the text is not one."""
         try:
-            fields: dict[str, Any] = json.loads(text)
-            for name in ("class_names", "mean", "std"):
-                fields[name] = tuple(fields[name])
-            fields["guessed"] = tuple(fields.get("guessed", ()))  # absent in older files
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError) as error:
+            fields: Any = json_values.parse(text)
+            json_values.check(fields, _RULES, optional=("guessed",))  # absent in older files
+            known = [field.name for field in dataclasses.fields(cls)]
+            if unknown := [name for name in fields if name not in known]:
+                raise UserError(f"it has a field {shown(unknown[0])}, which is not known here")
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            return cls(**values)
+        except (ValueError, UserError) as error:
             raise UserError(f"not a model description: {error}") from error
+
+
+def _three(value: Any) -> str:
+    return items(number, least=3, most=3)(value) and "three finite numbers"
+
+
+_RULES: dict[str, Rule] = {
+    "arch": text, "stem": text, "width": integer(1, MOST_CHANNELS), "class_names": items(text, least=1),
+    "mean": _three, "std": _three, "image_size": integer(1, MOST_PIXELS), "dataset": text,
+    "guessed": items(text),
+}  # fmt: skip

@@ -15,6 +15,7 @@ from recipe.data import Dataset, images, picture_files
 from recipe.output import layer_table, plots, tables
 from recipe.system import files
 from recipe.system.errors import UserError, choice
+from recipe.system.terminal import printable
 from recipe.training import metrics, workdir
 from recipe.training.description import Inference, RunDescription
 from recipe.training.engine import Engine
@@ -124,7 +125,7 @@ def predict(
     results = [read.errors[i].reason if i in read.errors else tops[i] for i in range(len(found.pictures))]
     print(tables.predictions([str(path) for path in found.pictures], results, output))
     for error in read.errors.values():
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
     grid = folder / "predictions.png"
     with pictures_in(folder):
         plots.predictions(

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe.system import integrity
+from recipe.system import integrity, json_values
 from recipe.system.errors import UserError
 from recipe.system.files import atomic_path
-from recipe.training.checkpoints import FOLDER, step_of, unreadable
+from recipe.training.checkpoints import FOLDER, check_record, step_of, unreadable
 
 SUFFIX = ".pt"  # a checkpoint is a file
 # Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _ARRAY: Any = np.zeros(0).__reduce__()[0]
+SAFE_SINCE = "2.10"  # earlier ones can be made to run code: CVE-2025-32434 and CVE-2026-24747
 HARMLESS: list[Any] = [
     argparse.Namespace,
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -118,8 +119,13 @@ def load(path: Path) -> Any:
     """`torch.load` without running any code from the file.
 
     Raises:
-      UserError: if the file wants to run code, or is damaged.
+      UserError: if the file wants to run code, or is damaged, or PyTorch is too old to keep it from that.
     """
+    if torch.__version__ < SAFE_SINCE:  # which PyTorch compares as versions
+        raise UserError(
+            f"{path} was not opened: PyTorch {torch.__version__} can be made to run code from such a file "
+            "(CVE-2025-32434, CVE-2026-24747); install PyTorch 2.10 or newer"
+        )
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -138,10 +144,10 @@ def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:
     """Split what a checkpoint file holds into its checked record and its nested dicts of tensors."""
     tree = {name: value for name, value in content.items() if name != "record"}
     try:
-        record, digests = json.loads(content["record"]), _digests(tree)
+        record, digests = json_values.parse(content["record"]), _digests(tree)
     except (ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
-    return integrity.check(record, digests, path), tree
+    return check_record(integrity.check(record, digests, path), path), tree
 
 
 def digest(tensor: Tensor) -> str:

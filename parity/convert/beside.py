@@ -6,7 +6,6 @@ Other files of these names, such as the config of a run, are passed over.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from recipe.architectures import ARCHITECTURES
+from recipe.system import json_values
 from recipe.system.errors import UserError
+from recipe.system.terminal import shown
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 TIMM = {"architecture", "pretrained_cfg"}
@@ -42,8 +43,8 @@ def read(folder: Path, arch: str, classes: int) -> dict[str, dict[str, Any]]:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError, RecursionError) as error:
+            content = json_values.parse(path.read_bytes())
+        except (ValueError, OSError) as error:
             raise UserError(
                 f"{path}, which should describe the weights beside it, is not readable: {error}"
             ) from error
@@ -93,7 +94,7 @@ def _preprocessor(content: dict[str, Any], _arch: str, _classes: int) -> dict[st
         or not math.isclose(factor, 1 / 255, rel_tol=1e-6)
         or content.get("do_rescale") is False
     ):
-        raise UserError(f"pixels are scaled by {factor}, and not by 1/255 as they are here")
+        raise UserError(f"pixels are scaled by {shown(factor)}, and not by 1/255 as they are here")
     return fields | _normalisation(content, "image_mean", "image_std")
 
 
@@ -101,12 +102,12 @@ def _check_architecture(theirs: Any, arch: str) -> None:
     """Raise a `UserError` if a network of another depth is named. Unknown names say nothing."""
     name = str(theirs).partition(".")[0]  # timm: resnet18.a1_in1k
     if name in ARCHITECTURES and name.removesuffix("b") != arch.removesuffix("b"):
-        raise UserError(f"architecture is {theirs}, the weights are those of a {arch}")
+        raise UserError(f"architecture is {shown(theirs)}, the weights are those of a {arch}")
 
 
 def _check_count(key: str, count: Any, classes: int) -> None:
     if count is not None and count != classes:
-        raise UserError(f"{key} is {json.dumps(count)}, the weights compute {classes} outputs")
+        raise UserError(f"{key} is {shown(count)}, the weights compute {classes} outputs")
 
 
 def _labels(id2label: Any) -> Any:
@@ -133,9 +134,9 @@ def _normalisation(content: Mapping[str, Any], mean: str, std: str) -> dict[str,
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
-            raise UserError(f"{key} must be three finite numbers, not {json.dumps(values)}")
+            raise UserError(f"{key} must be three finite numbers, not {shown(values)}")
         if field == "std" and min(values) <= 0:
-            raise UserError(f"{key} must be three positive numbers, not {json.dumps(values)}")
+            raise UserError(f"{key} must be three positive numbers, not {shown(values)}")
         fields[field] = tuple(map(float, values))
     return fields
 
@@ -143,7 +144,7 @@ def _normalisation(content: Mapping[str, Any], mean: str, std: str) -> dict[str,
 def _square(key: str, size: Any) -> int:
     """Pixels of a side, of timm's [channels, height, width]."""
     if not isinstance(size, list) or len(size) != 3 or size[0] != 3 or size[1] != size[2]:
-        raise UserError(f"{key} must be [3, pixels, pixels], not {json.dumps(size)}")
+        raise UserError(f"{key} must be [3, pixels, pixels], not {shown(size)}")
     return _positive(key, size[1])
 
 
@@ -154,15 +155,15 @@ def _pixels(size: Any) -> int:
     if "shortest_edge" in size:
         return _positive("size", size["shortest_edge"])
     if size.get("height") != size.get("width"):
-        raise UserError(f"size must be a square, not {json.dumps(dict(size))}")
+        raise UserError(f"size must be a square, not {shown(dict(size))}")
     return _positive("size", size.get("height"))
 
 
 def _positive(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{key} must be a positive number of pixels, not {json.dumps(value)}")
+        raise UserError(f"{key} must be a positive number of pixels, not {shown(value)}")
     return value
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return not json_values.number(value)

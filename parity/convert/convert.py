@@ -21,10 +21,12 @@ from parity.engines import FlaxNetwork, TorchNetwork
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError, choice
 from recipe.system.files import atomic_folder, atomic_path
+from recipe.system.terminal import printable
 from recipe.training import checkpoints
 
 FORMS = ("jax", "torch", "safetensors")
 PROOF_IMAGES = 8
+PROOF_PIXELS = 224  # of a side, at most: larger ones take gigabytes, and show nothing that these do not
 PRECISIONS = {"f64": "float64", "f32": "float32"}
 
 
@@ -81,14 +83,14 @@ def convert(
     check_destination(destination, target.form, force)
     if check or target.form == "jax":
         start_backend()
-    print(f"{source}: {summary(checkpoint)}")
+    print(f"{source}: {printable(summary(checkpoint))}")
     if checkpoint.assumed:
         print(f"Assumed: {checkpoint.assumed}")
     description = checkpoint.description
     if description.guessed:
-        print(f"Guessed: {description.guess_notice}")
+        print(f"Guessed: {printable(description.guess_notice)}")
     if reason := guesses.doubt(description, checkpoint.came_from.normalisation):
-        print(f"Doubtful: {reason}")
+        print(f"Doubtful: {printable(reason)}")
     atomic = atomic_folder if target.form == "jax" else atomic_path
     try:
         with atomic(destination) as temporary:
@@ -103,7 +105,7 @@ def convert(
     names = "" if target.layout is OURS else f", in the layout {target.layout.name}"
     print(f"{destination}: written as a {target.form} checkpoint{names}; read back, every byte is the same")
     if lost:
-        print(f"Not moved: {', '.join(lost)}")
+        print(f"Not moved: {printable(', '.join(lost))}")
 
 
 def convert_run(source: Path, destination: Path, **options: Any) -> None:
@@ -200,7 +202,7 @@ def prove(source: Checkpoint, written: Checkpoint) -> Proof:
     in_flax, in_torch = (written, source) if written.form == "jax" else (source, written)
     theirs = {p: TorchNetwork(description, in_torch.model, p) for p in PRECISIONS}
     rng = np.random.default_rng(0)
-    size = description.image_size
+    size = min(description.image_size, PROOF_PIXELS)
     pixels = rng.integers(0, 256, (PROOF_IMAGES, size, size, 3))
     images = standardisation_table(description.mean, description.std)[pixels, np.arange(3)]
 

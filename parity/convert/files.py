@@ -22,10 +22,10 @@ from parity.convert.state_dicts import check_names, from_state_dict, wanted_shap
 from parity.convert.strangers import check_kind
 from parity.convert.wrappers import DEPTH, open_safetensors, unwrap, wrap
 from recipe.architectures import ModelDescription
-from recipe.system import integrity, matching
+from recipe.system import integrity, json_values, matching
 from recipe.system.errors import UserError
 from recipe.system.files import atomic_path
-from recipe.training.checkpoints import described, progressed
+from recipe.training.checkpoints import check_record, described, progressed
 from torch_ref.checkpoint import digest
 from torch_ref.train_state import COUNTER
 
@@ -230,10 +230,10 @@ def _from_safetensors(path: Path, layout: str | None, weights: str | None) -> Ch
     if "record" in metadata:
         digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
         try:
-            sealed = json.loads(metadata["record"])
+            sealed = json_values.parse(metadata["record"])
         except ValueError as error:
             raise UserError(f"{path} has a damaged record: {error}") from error
-        record = integrity.check(sealed, digests, path)
+        record = check_record(integrity.check(sealed, digests, path), path)
         model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
     container = unwrap(tensors, weights)

@@ -8,6 +8,7 @@ from pathlib import Path
 from parity.arrays import is_param
 from parity.convert import guesses
 from parity.convert.files import Checkpoint, read
+from recipe.system.terminal import printable
 from recipe.training import checkpoints
 from recipe.training.settings import fields
 from torch_ref.train_state import COUNTER
@@ -23,7 +24,7 @@ def inspect(path: Path, layout: str | None = None, weights: str | None = None) -
     """
     path = checkpoints.find(str(path), "")
     rows = {"checkpoint": str(path), **_rows(read(path, layout, weights))}
-    return "\n".join(f"{name + ':':<17}{value}" for name, value in rows.items() if value)
+    return "\n".join(f"{name + ':':<17}{printable(value)}" for name, value in rows.items() if value)
 
 
 def _rows(checkpoint: Checkpoint) -> dict[str, str]:

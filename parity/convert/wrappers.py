@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import safetensors
 from torch import Tensor
 
+from recipe.system import json_values
 from recipe.system.errors import UserError, choice
 from recipe.training.checkpoints import unreadable
 
@@ -141,6 +142,6 @@ def _grouped(names: list[str]) -> list[str]:
 
 def _is_json(name: Any, value: Any) -> bool:
     try:
-        return isinstance(name, str) and json.loads(json.dumps(value)) == value
+        return isinstance(name, str) and json_values.parse(json.dumps(value)) == value
     except (TypeError, ValueError):
         return False

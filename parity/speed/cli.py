@@ -17,7 +17,7 @@ from parity.speed.report import markdown as report_markdown
 from parity.speed.report import plot as report_plot
 from parity.speed.report import text as report_text
 from recipe.output import grid
-from recipe.system import files
+from recipe.system import files, json_values
 from recipe.system.errors import UserError
 
 
@@ -119,7 +119,7 @@ def write(report: Report, output: Path) -> None:
 def read(path: Path) -> Report:
     """A report that `render_json` wrote."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_values.parse(path.read_bytes())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
         return from_dict(content)

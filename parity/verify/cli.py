@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
 from parity import flags
 from recipe.architectures import ARCHITECTURES
-from recipe.system import files
+from recipe.system import files, json_values
 from recipe.system.errors import UserError
 
 
@@ -83,7 +82,7 @@ def main(options: argparse.Namespace) -> int:
 def read_mutants(path: Path) -> list[dict[str, Any]]:
     """What `mutants --json` wrote."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_values.parse(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} is not what `mutants --json` writes: {error}") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) and "caught_by" in row for row in found):

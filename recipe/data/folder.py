@@ -14,6 +14,7 @@ from recipe.data.dataset import Arrays, Dataset
 from recipe.normalisation import statistics
 from recipe.system.errors import UserError
 from recipe.system.files import expanded
+from recipe.system.terminal import printable
 
 SIZE = 32  # pixels
 LAYOUT = "DIR/train/<class>/*.png and DIR/test/<class>/*.png (or .jpg, …)"
@@ -73,10 +74,9 @@ def load(directory: str) -> Dataset:
     if max(std) == 0:
         raise UserError(f"the training pictures in {directory} are all of one colour")
     std = tuple(s or 1.0 for s in std)  # type: ignore[assignment]  # a channel that never varies has 0
-    shown = directory.encode("utf-8", "replace").decode()
     return Dataset(
-        name="folder", title=f"the pictures in {shown}", source=parts.source, mean=mean, std=std,
-        **vars(arrays),
+        name="folder", title=f"the pictures in {printable(directory)}", source=parts.source,
+        mean=mean, std=std, **vars(arrays),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from recipe.data import formats
 from recipe.system.errors import UserError
 from recipe.system.files import expanded
+from recipe.system.terminal import printable
 
 STDIN = Path("/dev/stdin")  # what "-" means
 
@@ -82,7 +83,7 @@ def describe(left_out: Sequence[tuple[Path, str]]) -> str:
     """Count and name files by their format: "2 HEIC (a.heic, b.heic), 1 JPEG XL (c.jxl)"."""
     parts = []
     for name in sorted({name for _, name in left_out}):
-        files = [_shown(file) for file, its in left_out if its == name]
+        files = [printable(str(file)) for file, its in left_out if its == name]
         more = f" and {len(files) - MOST_NAMES:,} more" if len(files) > MOST_NAMES else ""
         parts.append(f"{len(files):,} {name} ({', '.join(files[:MOST_NAMES])}{more})")
     return ", ".join(parts)
@@ -120,8 +121,3 @@ def _search(folder: Path) -> Found:
         nothing = f": none of its {len(files):,} files is named as one (.jpg, .png, …)" if files else ""
         raise UserError(f"no image in the folder {folder}{nothing}")
     return Found(pictures, left_out)
-
-
-def _shown(path: Path) -> str:
-    """The path, printable even where it is in another encoding."""
-    return str(path).encode("utf-8", "replace").decode()

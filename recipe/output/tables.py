@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recipe.system.terminal import printable
+
 Top = list[tuple[str, float]]  # (class name, probability), the most likely first
 Prediction = Top | str  # or why there is none
 
@@ -60,11 +62,10 @@ def predictions(names: Sequence[str], results: Sequence[Prediction], output: str
     """Write the predictions for named images as a "table", as "json" or as "csv".
 
     An image without one has its reason in a row: in JSON as "error" beside an empty "top", in CSV in the
-    column "error".
+    column "error". Names come from files, and characters that a terminal obeys are escaped: see `printable`.
+    JSON has escapes of its own, by which a program reads names as they are.
     """
-    names = [
-        name.encode("utf-8", "replace").decode() for name in names
-    ]  # a file's may be in another encoding
+    names = [name.encode("utf-8", "replace").decode() for name in names]  # which may be in another encoding
     return _WRITERS[output](names, results)
 
 
@@ -75,7 +76,8 @@ def _json(names: Sequence[str], results: Sequence[Prediction]) -> str:
         else {"image": name, "top": [{"class": label, "probability": p} for label, p in result]}
         for name, result in zip(names, results, strict=True)
     ]
-    return json.dumps(images, indent=2, ensure_ascii=False)
+    text = json.dumps(images, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _csv(names: Sequence[str], results: Sequence[Prediction]) -> str:
@@ -84,22 +86,26 @@ def _csv(names: Sequence[str], results: Sequence[Prediction]) -> str:
     writer.writerow(["image", "rank", "class", "probability", "error"])
     for name, result in zip(names, results, strict=True):
         if isinstance(result, str):
-            writer.writerow([name, "", "", "", result])
+            writer.writerow([printable(name), "", "", "", printable(result)])
             continue
         for rank, (label, p) in enumerate(result, 1):
             # every digit, but no exponent: not all that reads CSV takes 1e-09 for a number
-            writer.writerow([name, rank, label, np.format_float_positional(p, trim="0"), ""])
+            writer.writerow(
+                [printable(name), rank, printable(label), np.format_float_positional(p, trim="0"), ""]
+            )
     return text.getvalue().rstrip("\n")
 
 
 def _table(names: Sequence[str], results: Sequence[Prediction]) -> str:
+    names = [printable(name) for name in names]
     cells = [
-        [] if isinstance(result, str) else [f"{label} {p:.1%}" for label, p in result] for result in results
+        [] if isinstance(result, str) else [f"{printable(label)} {p:.1%}" for label, p in result]
+        for result in results
     ]
     name_width = max(map(len, names), default=0)
     cell_width = max((len(cell) for row in cells for cell in row), default=0)
     return "\n".join(
-        f"{name:<{name_width}}  error: {result}"
+        f"{name:<{name_width}}  error: {printable(result)}"
         if isinstance(result, str)
         else "  ".join([name.ljust(name_width), *(cell.ljust(cell_width) for cell in row)]).rstrip()
         for name, row, result in zip(names, cells, results, strict=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recipe.system.errors import UserError
+from recipe.system.terminal import printable
 
 
 def digest(dtype: str, shape: tuple[int, ...], data: Any) -> str:
@@ -46,7 +47,7 @@ def check(sealed: Any, digests: Mapping[str, str], path: Path) -> dict[str, Any]
     wrong = sorted(name for name in names if seals["tensors"].get(name) != digests.get(name))
     if wrong:
         raise UserError(
-            f"{path} is damaged: not the SHA-256 that it was saved with in {', '.join(wrong)}; "
+            f"{path} is damaged: not the SHA-256 that it was saved with in {printable(', '.join(wrong))}; "
             "take an older checkpoint"
         )
     return {name: value for name, value in sealed.items() if name != "sha256"}

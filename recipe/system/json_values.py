@@ -43,42 +43,53 @@ def parse(text: str | bytes) -> Any:
     raise ValueError(_too_deep())
 
 
-def check(value: Any, rules: Mapping[str, Rule], what: str, *, optional: Sequence[str] = ()) -> None:
+def check(value: Any, rules: Mapping[str, Rule], what: str = "", *, optional: Sequence[str] = ()) -> None:
     """Check that a value is an object whose fields are as they should be.
 
     Args:
       value: what was parsed.
       rules: the fields that it must have, and what each of them must be; others are not looked at.
-      what: the value's name, which the message begins with.
+      what: the value's name, with which the message begins.
       optional: fields that may be missing.
 
     Raises:
       UserError: names the first field that is wrong.
     """
     if not isinstance(value, Mapping):
-        raise UserError(f"{what} must be an object with fields, not {shown(value)}")
+        raise UserError(f"{what or 'it'} must be an object with fields, not {shown(value)}")
     for name, rule in rules.items():
         if name not in value:
             if name in optional:
                 continue
-            raise UserError(f"{what} has no {name}")
+            raise UserError(f"{what or 'it'} has no {name}")
         if wanted := rule(value[name]):
-            raise UserError(f"{what}.{name} must be {wanted}, not {shown(value[name])}")
+            full = f"{what}.{name}" if what else name
+            raise UserError(f"{full} must be {wanted}, not {shown(value[name])}")
 
 
 def integer(low: int, high: int) -> Rule:
     """A whole number from `low` to `high`; 1.0 and true are none."""
     wanted = f"a whole number from {low:,} to {high:,}"
-    return lambda value: "" if type(value) is int and low <= value <= high else wanted
+
+    def of_integer(value: Any) -> str:
+        right = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return "" if right else wanted
+
+    return of_integer
 
 
 def number(value: Any) -> str:
     """A finite number that fits into a float."""
-    try:
-        right = type(value) in (int, float) and math.isfinite(float(value))
-    except OverflowError:
-        right = False
-    return "" if right else "a finite number"
+    return "" if not real(value) and math.isfinite(value) else "a finite number"
+
+
+def real(value: Any) -> str:
+    """A number that fits into a float; infinities and NaN are, too."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # of an integer above 1.8e308
+            float(value)
+            return ""
+    return "a number"
 
 
 def text(value: Any) -> str:

@@ -6,8 +6,10 @@ import difflib
 from collections.abc import Mapping
 
 from recipe.system.errors import UserError
+from recipe.system.terminal import printable
 
 Shapes = Mapping[str, tuple[int, ...]]
+MOST_PAIRS = 200_000  # of missing and unexpected names that are compared for a hint, in a few seconds
 
 
 def check(found: Shapes, wanted: Shapes, what: str = "the checkpoint does not fit the network") -> None:
@@ -24,7 +26,8 @@ def check(found: Shapes, wanted: Shapes, what: str = "the checkpoint does not fi
     """
     missing = [name for name in wanted if name not in found]
     unexpected = [name for name in found if name not in wanted]
-    problems = [f"missing {name}{_hint(name, unexpected)}" for name in missing]
+    candidates = unexpected if len(missing) * len(unexpected) <= MOST_PAIRS else []
+    problems = [f"missing {name}{_hint(name, candidates)}" for name in missing]
     problems += [f"unexpected {name}" for name in unexpected]
     problems += [
         f"{name} has shape {tuple(found[name])} instead of {tuple(shape)}"
@@ -32,7 +35,7 @@ def check(found: Shapes, wanted: Shapes, what: str = "the checkpoint does not fi
         if name in found and tuple(found[name]) != tuple(shape)
     ]
     if problems:
-        raise UserError(f"{what}: {'; '.join(problems)}")
+        raise UserError(printable(f"{what}: {'; '.join(problems)}"))
 
 
 def _hint(name: str, candidates: list[str]) -> str:

@@ -4,6 +4,7 @@
 <workdir>/checkpoints/best/<step>     the one with the highest test accuracy
 
 The record is JSON: {"model": ModelDescription, "config": the run's config, "progress": {"step", "sums"}}.
+Of what was another project's, "source" says how its file was built (parity/convert/files.py).
 Weights alone, such as converted ones, have neither config nor progress.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 from recipe.architectures import ModelDescription
 from recipe.system.errors import UserError
 from recipe.system.files import expanded
+from recipe.system.json_values import Rule, check, fields, integer, items, real, text
+from recipe.system.terminal import printable
 from recipe.training.engine import Sums
 
 FOLDER = "checkpoints"
@@ -50,8 +53,30 @@ def find(path: str, suffix: str) -> Path:
 
 
 def held_out(record: dict[str, Any]) -> int:
-    """config.data.holdout of the run that a record is from; 0 where there is none."""
+    """config.data.holdout of the run that a checked record is from; 0 where there is none."""
     return int(((record.get("config") or {}).get("data") or {}).get("holdout", 0))
+
+
+def check_record(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a checkpoint's record if its fields are what they should be, whoever has written it.
+
+    Raises:
+      UserError: naming the first field that is not.
+    """
+    if "model" in record:
+        described(record, path)
+    try:
+        if "progress" in record:
+            check(record["progress"], {"step": _COUNT, "sums": fields}, "progress")
+            sums = {"loss": real, "correct": _COUNT, "steps": _COUNT}
+            check(record["progress"]["sums"], sums, "progress.sums")
+        check(record.get("source", {}), _SOURCE, "source", optional=tuple(_SOURCE))
+        config = {} if record.get("config") is None else record["config"]
+        check(config, {"data": fields}, "config", optional=("data",))
+        check(config.get("data", {}), {"holdout": integer(0, 10**6)}, "config.data", optional=("holdout",))
+    except UserError as error:
+        raise UserError(f"{path} has a damaged record: {error}") from error
+    return record
 
 
 def progress(step: int, sums: Sums) -> dict[str, Any]:
@@ -60,27 +85,39 @@ def progress(step: int, sums: Sums) -> dict[str, Any]:
 
 
 def progressed(record: dict[str, Any], path: Path) -> tuple[int, Sums]:
-    """The inverse of `progress`, from a checkpoint's record."""
+    """The inverse of `progress`, from a checkpoint's checked record."""
     if "progress" not in record:
         raise UserError(
             f"{path} holds weights only, no step and no momentum: there is no run in it to go on with"
         )
-    try:
-        return int(record["progress"]["step"]), Sums(**record["progress"]["sums"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} has a damaged record: {error!r} in its progress") from error
+    sums = record["progress"]["sums"]
+    return record["progress"]["step"], Sums(float(sums["loss"]), sums["correct"], sums["steps"])
 
 
 def described(record: Any, path: Path) -> ModelDescription:
     """The model description in a checkpoint's record."""
     if not isinstance(record, dict) or "model" not in record:
         raise UserError(f"{path} is no checkpoint of this project: it has no model description")
-    return ModelDescription.from_json(json.dumps(record["model"]))
+    try:
+        return ModelDescription.from_json(json.dumps(record["model"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a checkpoint that is truncated, damaged or none at all."""
-    reason = next(iter(str(error).splitlines()), "")[:200]
+    reason = printable(next(iter(str(error).splitlines()), "")[:200])
     return UserError(
         f"{path} is not a readable checkpoint (truncated, or none at all): {type(error).__name__}: {reason}"
     )
+
+
+def _wrapper(value: Any) -> str:
+    return text(value) and items(text)(value) and "a text, or a list of texts"
+
+
+_COUNT = integer(0, 2**31 - 1)  # as JAX counts steps
+_SOURCE: dict[str, Rule] = {  # of what parity.convert writes
+    "layout": text, "form": text, "wrapper": _wrapper, "prefix": text, "fields": fields,
+    "beside": items(text),
+}  # fmt: skip

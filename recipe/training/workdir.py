@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipe.system import files
+from recipe.system import files, json_values
 from recipe.system.errors import UserError
+from recipe.system.terminal import printable, shown
 from recipe.training.description import RunDescription
 from recipe.training.settings import FREE, fields
 
@@ -68,7 +69,7 @@ def check_or_create(run: RunDescription) -> None:
         write_config(run)
         return
     try:
-        theirs = dict(fields(json.loads(path.read_text(encoding="utf-8"))))
+        theirs = dict(fields(json_values.parse(path.read_bytes())))
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
     ours = dict(fields(_content(run)))
@@ -78,7 +79,7 @@ def check_or_create(run: RunDescription) -> None:
             "choose another --workdir"
         )
     different = [
-        f"{name} ({theirs.get(name, 'absent')} there, {value} here)"
+        f"{name} ({_shown(theirs, name)} there, {value} here)"
         for name, value in ours.items()
         if theirs.get(name) != value and not name.startswith(FREE)
     ]
@@ -102,6 +103,12 @@ def write_config(run: RunDescription) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> UserError:
     return UserError(f"can't write to the workdir {folder}: {error.strerror}")
+
+
+def _shown(theirs: dict[str, Any], name: str) -> str:
+    """Another run's value of a field, from its file."""
+    value = theirs.get(name, "absent")
+    return printable(value) if isinstance(value, str) else shown(value)
 
 
 def _content(run: RunDescription) -> dict[str, Any]:

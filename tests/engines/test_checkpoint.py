@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ from recipe.training.checkpoints import FOLDER
 
 ROOT = Path(__file__).parent.parent.parent
 TENSORS = {"model": {"weight": torch.arange(3.0)}}
+
+
+def progress(step: int) -> dict[str, Any]:
+    return {"step": step, "sums": {"loss": 0.0, "correct": 0, "steps": 0}}
 
 
 def steps(workdir: Path, kind: str = "latest") -> list[str]:
@@ -42,11 +47,11 @@ def test_an_error_of_a_save_is_raised_once_and_later_saves_are_tried(
         with pytest.raises(OSError, match="no space left"):
             writer.save("latest", 4, TENSORS, {})
     assert steps(tmp_path) == ["1.pt"]
-    writer.save("latest", 5, TENSORS, {"step": 5})
+    writer.save("latest", 5, TENSORS, progress(5))
     writer.wait()
     assert steps(tmp_path) == ["5.pt"]
     record, tree = torch_ref.checkpoint.read(tmp_path / FOLDER / "latest" / "5.pt")
-    assert record["progress"] == {"step": 5}
+    assert record["progress"] == progress(5)
     assert torch.equal(tree["model"]["weight"], TENSORS["model"]["weight"])
 
 
@@ -76,13 +81,13 @@ def test_orbax_keeps_the_newest_of_each_kind_without_a_warning(tmp_path: Path):
         for first in (1, 3):  # the second run goes on in the first one's workdir
             writer = flax_resnet.checkpoint.CheckpointWriter(tmp_path, {})
             for step in (first, first + 1):
-                writer.save("latest", step, tree, {"step": step})
-            writer.save("best", first, tree, {"step": first})
+                writer.save("latest", step, tree, progress(step))
+            writer.save("best", first, tree, progress(first))
             writer.wait()
             assert steps(tmp_path) == [str(first + 1)]
             assert steps(tmp_path, "best") == [str(first)]
     record, saved = flax_resnet.checkpoint.read(tmp_path / FOLDER / "latest" / "4")
-    assert record["progress"] == {"step": 4}
+    assert record["progress"] == progress(4)
     np.testing.assert_array_equal(saved["params"]["conv1"]["kernel"], tree["params"]["conv1"]["kernel"])
 
 

@@ -95,7 +95,7 @@ class Part:
         try:
             self.facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             written, files = self.facts["format"], dict(self.facts["files"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is damaged: copy it again, or make it again") from error
         if written != FORMAT:
             raise UserError(f"{folder} was written by another version of this program: make it again")

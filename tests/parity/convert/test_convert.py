@@ -220,9 +220,9 @@ WRONG = [
     (["convert", "12.pt", "x.pt", "--to=torch:kuangliu"], "kuangliu/pytorch-cifar has no resnet20"),
     (["convert", "12.pt", "x", "--class-names=a,b"], "2 class names, but the network has 10 classes"),
     (["convert", "12.pt", "x", "--mean=1,2"], "--mean takes three numbers"),
-    (["convert", "12.pt", "x", "--image-size=0"], "the image size must be a positive number"),
-    (["convert", "12.pt", "x", "--std=1,0,1"], "the std must be three positive numbers"),
-    (["convert", "12.pt", "x", "--mean=nan,0,0"], "the mean must be three finite numbers"),
+    (["convert", "12.pt", "x", "--image-size=0"], "image_size must be a whole number"),
+    (["convert", "12.pt", "x", "--std=1,0,1"], "std must be three positive numbers"),
+    (["convert", "12.pt", "x", "--mean=nan,0,0"], "mean must be three finite numbers"),
     (["convert", "12.pt", "x", "--weights=net"], "leave out --weights"),
     (["convert", "12.pt", "x" * 300], "File name too long"),
 ]  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import flax_resnet.checkpoint
@@ -18,6 +21,7 @@ import torch_ref.checkpoint
 from parity.__main__ import main
 from parity.convert.files import Checkpoint, read
 from parity.convert.layouts import LAYOUTS
+from recipe.system import integrity
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, same, save
 
@@ -224,24 +228,117 @@ def test_what_is_no_checkpoint_at_all(content: Any, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model": None}, {"model": {"arch": "resnet18"}}, {"progress": None}, {"progress": {"step": "x"}},
-        {"progress": {"step": 7, "sums": None}}, {"config": None}, {"model": {"arch": []}},
-    ],
-)  # fmt: skip
-def test_a_well_sealed_record_may_still_be_nonsense(change: dict[str, Any], tmp_path: Path, capsys: Any):
-    """Written by somebody's script, with right checksums."""
-    checkpoint = make_checkpoint(describe(), step=7)
-    checkpoint.record.update(change)
-    tree = {"model": {name: torch.from_numpy(array.copy()) for name, array in checkpoint.model.items()}}
-    tree["momentum"] = {n: torch.from_numpy(a.copy()) for n, a in (checkpoint.momentum or {}).items()}
-    torch_ref.checkpoint.write(tmp_path / "7.pt", json.loads(json.dumps(checkpoint.record)), tree)
-    status = main(["convert", str(tmp_path / "7.pt"), str(tmp_path / "7"), "--no-check"])
-    if "config" in change:
-        assert status == 0  # the converter does not read it; the run that goes on does
+ESCAPE = "\x1b[2J\nerror: all is well"
+NONSENSE: list[tuple[str, Any]] = [  # where in a record, and what stands there
+    ("model", None), ("model", {"arch": "resnet18"}), ("model", []), ("model.arch", []),
+    ("model.arch", ESCAPE), ("model.stem", {}), ("model.width", 2.0), ("model.width", True),
+    ("model.width", "2"), ("model.width", -1), ("model.width", 20_000), ("model.width", 10**9),
+    ("model.width", 2**70), ("model.image_size", 10**6), ("model.image_size", 0),
+    ("model.image_size", 32.0), ("model.class_names", {}), ("model.class_names", []),
+    ("model.class_names", "abc"), ("model.class_names", ["a", 1, "c"]),
+    ("model.class_names", ["\ud800"] * 3), ("model.mean", [0, 0]), ("model.mean", [0, 0, None]),
+    ("model.mean", [0, 0, 10**400]), ("model.std", 1), ("model.std", [1, 1, 0]),
+    ("model.std", [1, 1, float("nan")]), ("model.dataset", 3), ("model.guessed", "mean"),
+    ("model.guessed", [["mean"]]), ("model.more", 1), ("progress", None), ("progress", 3),
+    ("source", None), ("config", ""),
+    ("progress.step", "x"), ("progress.step", -1), ("progress.step", 7.0), ("progress.step", 2**70),
+    ("progress.step", 2**31), ("progress.sums", None), ("progress.sums", []), ("progress.sums.loss", "0"),
+    ("progress.sums.loss", 10**400), ("progress.sums.correct", 0.5), ("progress.sums.steps", -3),
+    ("source", []), ("source.layout", []), ("source.wrapper", 3), ("source.fields", "x"),
+    ("source.beside", [1]), ("config", 3), ("config.data", []), ("config.data.holdout", "all"),
+    ("config.data.holdout", -1), ("config.data.holdout", 0.5),
+]  # fmt: skip
+
+
+def sealed_nonsense(original: Any, form: str, where: str, value: Any, folder: Path) -> Path:
+    """A whole checkpoint with right checksums and a wrong value in its record, as a script may write it."""
+    path, whole = original[form]
+    copy = folder / path.name
+    record = json.loads(json.dumps({**whole.record, "source": {}, "config": {"data": {}}}))
+    *outer, last = where.split(".")
+    inner = record
+    for name in outer:
+        inner = inner[name]
+    inner[last] = value
+    if form == "jax":
+        shutil.copytree(path, copy, dirs_exist_ok=True)
+        sealed = json.loads((copy / "record" / "metadata").read_text())
+        sealed = integrity.seal(record, sealed["sha256"]["tensors"])
+        (copy / "record" / "metadata").write_text(json.dumps(sealed))
+    elif form == "torch":
+        content = torch.load(path)
+        tree = {name: tensors for name, tensors in content.items() if name != "record"}
+        torch_ref.checkpoint.write(copy, record, tree)
     else:
-        assert status == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
-        assert not (tmp_path / "7").exists()
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            sealed = json.loads(file.metadata()["record"])
+        sealed = integrity.seal(record, sealed["sha256"]["tensors"])
+        safetensors.torch.save_file(tensors, copy, {"record": json.dumps(sealed)})
+    return copy
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_well_sealed_record_may_still_be_nonsense(form: str, original: Any, tmp_path: Path):
+    for where, value in NONSENSE[:: 5 if form == "jax" else 1]:
+        if form == "safetensors" and where.startswith("progress."):
+            continue  # which it does not hold
+        path = sealed_nonsense(original, form, where, value, tmp_path)
+        with pytest.raises(UserError) as caught:
+            read(path)
+        message = str(caught.value)
+        assert str(path) in message
+        assert message.isprintable(), message
+        assert len(message) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize("engine", ["flax_resnet", "torch_ref"])
+def test_nor_is_it_evaluated(engine: str, original: Any, tmp_path: Path):
+    package = importlib.import_module(engine)
+    form = {"flax_resnet": "jax", "torch_ref": "torch"}[engine]
+    for where, value in NONSENSE[2::9]:
+        path = sealed_nonsense(original, form, where, value, tmp_path)
+        with pytest.raises(UserError) as caught:
+            package.load(str(path))
+        assert str(path) in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
+def test_a_record_without_end_or_bottom_is_one_line(original: Any, tmp_path: Path):
+    path, _ = original["torch"]
+    content = torch.load(path)
+    for record in (
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "9" * 5_000,
+        '{"sha256": ' + "[" * 500 + "]" * 500 + "}",
+    ):
+        torch.save({**content, "record": record}, tmp_path / "7.pt")
+        with pytest.raises(UserError, match=r"7\.pt is not a readable checkpoint") as caught:
+            read(tmp_path / "7.pt")
+        assert "\n" not in str(caught.value)
+
+
+def test_names_of_a_file_do_not_reach_the_terminal_as_they_are(tmp_path: Path, capsys: Any):
+    tensors = {**state_dict(), ESCAPE: torch.zeros(1)}
+    torch.save({"net": tensors, ESCAPE: 3}, tmp_path / "theirs.pth")
+    assert main(["inspect", str(tmp_path / "theirs.pth")]) in (0, 2)
+    assert main(["convert", str(tmp_path / "theirs.pth"), str(tmp_path / "out"), "--no-check"]) in (0, 2)
+    said = capsys.readouterr()
+    assert "\\x1b[2J\\nerror: all is well" in said.out + said.err
+    assert "\x1b" not in said.out + said.err
+    assert "error: all is well" not in (said.out + said.err).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("version", "opens"), [("2.5.1+cpu", False), ("2.9.1", False), ("2.10.0", True), ("3.0", True)]
+)
+def test_a_pytorch_that_a_file_can_make_run_code_opens_none(
+    version: str, opens: bool, original: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+    path, whole = original["torch"]
+    if opens:
+        assert outcome(path, whole) == "whole"
+    else:
+        assert re.search(r"PyTorch .* can be made to run code .* install PyTorch 2\.10", outcome(path, whole))

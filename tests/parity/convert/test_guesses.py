@@ -228,11 +228,11 @@ WRONG = {
     "gap": ({"id2label": {str(i + 1): "x" for i in range(10)}}, "a name for each class: 0, 1, …"),
     "depth": (
         {"architecture": "resnet50.a1_in1k"},
-        "architecture is resnet50.a1_in1k, the weights are those",
+        "architecture is 'resnet50.a1_in1k', the weights are those",
     ),
     "two": ({"mean": [0.1, 0.2]}, "mean must be three finite numbers, not [0.1, 0.2]"),
     "words": ({"mean": ["a", "b", "c"]}, "mean must be three finite numbers"),
-    "nan": ({"mean": [float("nan"), 0, 0]}, "mean must be three finite numbers, not [NaN, 0, 0]"),
+    "nan": ({"mean": [float("nan"), 0, 0]}, "mean must be three finite numbers, not [nan, 0, 0]"),
     "true": ({"std": [True, 1, 1]}, "std must be three finite numbers"),
     "zero": ({"std": [0.1, 0.0, 0.1]}, "std must be three positive numbers"),
     "grey": ({"input_size": [1, 28, 28]}, "input_size must be [3, pixels, pixels], not [1, 28, 28]"),

@@ -103,6 +103,20 @@ def test_a_file_name_that_is_not_utf8_can_be_printed(output: str):
     assert "caf?.png" in tables.predictions([name], RESULTS[:1], output).encode().decode()
 
 
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_names_from_files_are_printed_without_what_a_terminal_obeys(output: str):
+    name = "\x1b[2J\x9b\u202e\n.png"
+    results: list[tables.Prediction] = [[(name, 0.5)], f"no image: {name}"]
+    text = tables.predictions([name, name], results, output)
+    assert text.replace("\n", "").isprintable()
+    if output == "json":
+        found = json.loads(text)
+        assert found[0]["image"] == found[0]["top"][0]["class"] == name
+    else:
+        assert len(text.splitlines()) == (2 if output == "table" else 3)
+        assert r"\x1b[2J\x9b\u202e\n.png" in text
+
+
 @pytest.mark.parametrize(
     ("output", "text"), [("table", ""), ("json", "[]"), ("csv", "image,rank,class,probability,error")]
 )

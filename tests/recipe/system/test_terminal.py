@@ -20,7 +20,8 @@ def test_what_people_write_stays(text: str):
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [
-        ("\x1b[31mred", r"\x1b[31mred"), ("a\rb\nc\t", r"a\rb\nc\t"), ("\x9b2J", r"\x9b2J"), ("\x00", r"\x00"),
+        ("\x1b[31mred", r"\x1b[31mred"), ("a\rb\nc\t", r"a\rb\nc\t"), ("\x9b2J", r"\x9b2J"),
+        ("\x00", r"\x00"),
         ("\u202etxt.exe", r"\u202etxt.exe"), ("\ud800", r"\ud800"), ("\u2028", r"\u2028"), ("\x7f", r"\x7f"),
     ],
 )  # fmt: skip

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from recipe.data import Dataset
 from recipe.system.errors import UserError
 from recipe.training import workdir
+from recipe.training.description import describe_run
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
@@ -66,3 +70,27 @@ def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path: Path):
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="can't write to the workdir"), workdir.locked(folder):
             pytest.fail("there is none")
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b"null", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5_000, b"\xff", b"{"]
+)
+def test_a_config_that_is_none_is_one_line(content: bytes, tmp_path: Path, config: Any, data: Dataset):
+    (tmp_path / workdir.CONFIG).write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json is damaged: .*; choose another --workdir") as error:
+        workdir.check_or_create(describe_run(config, data, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_values_from_a_file_are_shown_without_what_a_terminal_obeys(
+    tmp_path: Path, config: Any, data: Dataset
+):
+    run = describe_run(config, data, tmp_path)
+    workdir.check_or_create(run)
+    for value in ("\x1b[2J\n", ["\x1b[2J"], 2**70, {"a": [1] * 1000}):
+        content = json.loads((tmp_path / workdir.CONFIG).read_text()) | {"seed": value}
+        (tmp_path / workdir.CONFIG).write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"a run with other .*seed") as error:
+            workdir.check_or_create(run)
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 500
