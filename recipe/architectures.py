@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -95,6 +96,12 @@ class ModelDescription:
     def architecture(self) -> Architecture:
         """The table's row for this network."""
         return ARCHITECTURES[self.arch]
+
+    def smallest_map(self, image_size: int) -> int:
+        """Height and width of the last stage's feature maps, for images of so many pixels a side."""
+        stem = STEMS[self.stem]
+        halvings = [stem.stride, 2 if stem.max_pool else 1, *[2] * (len(self.architecture.depths) - 1)]
+        return functools.reduce(lambda size, stride: -(-size // stride), halvings, image_size)
 
     @property
     def num_classes(self) -> int:

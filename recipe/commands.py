@@ -16,7 +16,7 @@ from recipe.output import layer_table, plots, tables
 from recipe.system import files
 from recipe.system.errors import UserError, choice
 from recipe.system.terminal import printable
-from recipe.training import metrics, workdir
+from recipe.training import metrics, room, workdir
 from recipe.training.description import Inference, RunDescription
 from recipe.training.engine import Engine
 from recipe.training.loop import Interrupted, TrainingLoop, write_pictures
@@ -27,13 +27,15 @@ GRID_PIXELS = 160  # longest side of a picture in the grid
 
 def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> int:
     """Train, or go on training, in the run's workdir. A notice, if any, opens and closes the output."""
+    rows = engine.layer_rows(run.model)
+    room.check(run, rows)
     trainer = engine.Trainer(run, data)
     with workdir.locked(run.workdir):  # behind the trainer: a run that it refuses must not be left there
         workdir.check_or_create(run)
         loop = TrainingLoop(run, data, trainer, log_start_up=True)
         loop.restore()
         workdir.write_config(run)  # who computes, and where the data lies, may have changed
-        table = layer_table.render(engine.layer_rows(run.model), input_shape(run.model))
+        table = layer_table.render(rows, input_shape(run.model))
         files.write_text(run.workdir / "layers.txt", table + "\n")
         if notice:
             loop.say(notice)

@@ -6,6 +6,7 @@ Where it stays, a step on a CPU finds the pages of the step before.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 # glibc's names and numbers for mallopt (malloc.h)
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
+# what a container may have, by version 2 and 1 of Linux' control groups
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 DRIVER = (Path("/dev/nvidiactl"), Path("/proc/driver/nvidia"))  # one is there where NVIDIA's driver is
 
 
@@ -41,6 +44,20 @@ def give_back_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def most_memory() -> float:
+    """The bytes that this machine has, or this container may have; infinite where the system does not say."""
+    try:
+        most = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        most = math.inf
+    for path in LIMITS:
+        try:
+            most = min(most, float(path.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # "max" is none
+            continue
+    return most
 
 
 def gpu_expected() -> bool:

@@ -19,6 +19,8 @@ from recipe.resize import Resize
 from recipe.schedule import Schedule
 from recipe.system.errors import UserError, choice
 
+MOST_STEPS = 10**7  # of a run: each has a learning rate in a table; 200 epochs on CIFAR-10 have 78,000
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
@@ -101,7 +103,7 @@ def describe_run(config: ConfigDict, data: Dataset, workdir: Path) -> RunDescrip
     """Turn a checked config and its data into the description of a run.
 
     Raises:
-      UserError: if not even one batch can be made, or there is no such network.
+      UserError: if not even one batch can be made, there is no such network, or it could not be trained so.
     """
     examples = len(data.train_images)
     if config.batch_size > examples:
@@ -110,12 +112,24 @@ def describe_run(config: ConfigDict, data: Dataset, workdir: Path) -> RunDescrip
             f"{data.title} has {examples} training images; choose a smaller one"
         )
     steps_per_epoch = examples // config.batch_size
+    if config.epochs * steps_per_epoch > MOST_STEPS:
+        raise UserError(
+            f"config.epochs={config.epochs} makes {config.epochs * steps_per_epoch:,} steps, of which a run "
+            f"may have {MOST_STEPS:,}; choose fewer epochs or a larger config.batch_size"
+        )
+    model = describe_model(config, data.class_names, data.mean, data.std)
+    size = min(config.resize.sizes, default=model.image_size)
+    if config.batch_size * model.smallest_map(size) ** 2 == 1:
+        raise UserError(
+            f"with config.batch_size=1 and images of {size} pixels, batch norm in the last stage of "
+            f"{model.arch} has one value per channel, and no variance; choose a batch of 2 images at least"
+        )
     return RunDescription(
         workdir=workdir,
         config_json=config.to_json(),
         data_digest=data.digest if data.name == "folder" else "",
         engine=config.engine,
-        model=describe_model(config, data.class_names, data.mean, data.std),
+        model=model,
         seed=config.seed,
         precision=config.precision,
         cpu_kernels=config.cpu_kernels,

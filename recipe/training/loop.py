@@ -26,6 +26,7 @@ from recipe.training.metrics import Evaluation, evaluate
 from recipe.training.progress import Progress, duration
 
 WARN_AFTER_STEPS = 20
+LOOK_AT_FIRST_STEPS, LOOK_EVERY_SECONDS = 20, 1.0  # at the loss, whether it is finite
 WARN_ABOVE_SECONDS = 2 * 3600
 CURVES_EVERY_SECONDS = 60.0  # drawing costs about a second, which is an epoch on a fast machine
 
@@ -49,7 +50,7 @@ class TrainingLoop:
         self._log_start_up = log_start_up
         self._log = RunLog(run.workdir)
         self._first_epoch = self._start_step = 0
-        self._last_save = self._last_curves = time.monotonic()
+        self._last_save = self._last_curves = self._last_look = time.monotonic()
         self._stop = self._evaluating = self._warned = False
 
     def restore(self) -> None:
@@ -115,6 +116,7 @@ class TrainingLoop:
 
         Raises:
           Interrupted: if the run was asked to stop.
+          UserError: if the loss is not finite.
         """
         run, trainer = self._run, self._trainer
         end = (epoch + 1) * run.steps_per_epoch
@@ -132,6 +134,7 @@ class TrainingLoop:
             while trainer.step < end:
                 trainer.train_steps(at_most=end - trainer.step)
                 self._start_up_is_over()
+                self._stop_if_diverged(epoch)  # before that is saved
                 progress.update(trainer.step - epoch * run.steps_per_epoch, trainer, self.say)
                 self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
@@ -196,6 +199,14 @@ class TrainingLoop:
             self.say(
                 f"First step under way {under_way:.1f} s after the start, done after {process_age():.1f} s"
             )
+
+    def _stop_if_diverged(self, epoch: int) -> None:
+        """Look at a recent loss: after each of the first steps, then each second, since that may wait for it."""
+        now = time.monotonic()
+        first = self._trainer.step < self._start_step + LOOK_AT_FIRST_STEPS
+        if first or now - self._last_look >= LOOK_EVERY_SECONDS:
+            self._last_look = now
+            _require_finite("training", self._trainer.recent_sums().loss, epoch)
 
     def _warn_if_slow(self, images_per_second: float) -> None:
         """Warn, once, of a long run on a CPU, as soon as 20 steps have shown its speed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from recipe.architectures import MOST_CHANNELS
 from recipe.data import NAMES
 from recipe.system.errors import UserError, choice
 from recipe.training.engine import ENGINES
@@ -25,16 +26,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63),
     "epochs": (1, 10**6),
     "batch_size": (1, 10**9),
-    "steps_per_dispatch": (0, 10**6),
+    "steps_per_dispatch": (0, 100),  # nothing is shown, saved or heard meanwhile
     "eval_batch_size": (1, 10**9),
     "label_smoothing": (0, 1),
     "data.holdout": (0, 10**6),
-    "model.width": (0, 4096),
+    "model.width": (0, MOST_CHANNELS),
     "augment.pad": (0, 31),
     "augment.cutout": (0, 32),
-    "optimizer.lr": (0, float("inf")),
+    "optimizer.lr": (0, 1000),
     "optimizer.momentum": (0, 1),
-    "optimizer.weight_decay": (0, float("inf")),
+    "optimizer.weight_decay": (0, 1000),
     "schedule.drop_factor": (0, 1),
     "schedule.warmup": (0, 0.99),
     "schedule.warmup_start": (0, 1),
@@ -81,7 +82,11 @@ def check(config: ConfigDict) -> None:
             f"config.resize.sizes takes whole numbers of pixels from 8 to 256, as many as there are starts, "
             f"not {sizes} for {starts}"
         )
-    if sizes and (starts[0] != 0 or list(starts) != sorted(set(starts)) or starts[-1] >= 1):
+    if sizes and not (
+        all(isinstance(s, int | float) and 0 <= s < 1 for s in starts)
+        and starts[0] == 0
+        and list(starts) == sorted(set(starts))
+    ):
         raise UserError(f"config.resize.starts must rise from 0 to below 1, not {starts}")
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("config.optimizer.nesterov needs a momentum above 0")

@@ -369,6 +369,21 @@ def test_a_diverged_run_says_so_and_keeps_its_checkpoint(
         assert [record["epoch"] for record in read_metrics(workdir)] == [1]
 
 
+def test_a_run_that_diverges_says_so_within_its_first_steps(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    """And not at the end of its epoch, which may be an hour away."""
+    config.batch_size = 2  # 36 steps an epoch
+    config.optimizer.lr, config.optimizer.weight_decay = 1000.0, 1000.0
+    run = make_run(engine, config, data, tmp_path)
+    with pytest.raises(
+        UserError, match=r"^the training loss is not finite in epoch 1: .*config\.optimizer\.lr"
+    ):
+        run.train()
+    assert run._trainer.step < 20
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_a_batch_larger_than_the_data_is_refused(config: Any, data: Dataset):
     config.batch_size = 72
     describe_run(config, data, Path())
