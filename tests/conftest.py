@@ -13,12 +13,17 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # which lives longer than 
 import jax
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from configs import r18
 from flax_resnet.cpu_kernels import build
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.training.description import describe_model, describe_run
+
+# a busy machine is no failure
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

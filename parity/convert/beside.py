@@ -66,6 +66,7 @@ def _config(content: dict[str, Any], arch: str, classes: int) -> dict[str, Any]:
     inner = content.get("pretrained_cfg")
     timm = {**content, **inner} if isinstance(inner, Mapping) else content
     _check_architecture(content.get("architecture"), arch)
+    _check_function(content, arch)
     names = timm.get("label_names")
     if names is None and content.get("id2label") is not None:
         names = _labels(content["id2label"])
@@ -103,6 +104,16 @@ def _check_architecture(theirs: Any, arch: str) -> None:
     name = str(theirs).partition(".")[0]  # timm: resnet18.a1_in1k
     if name in ARCHITECTURES and name.removesuffix("b") != arch.removesuffix("b"):
         raise UserError(f"architecture is {shown(theirs)}, the weights are those of a {arch}")
+
+
+def _check_function(content: Mapping[str, Any], arch: str) -> None:
+    """Raise a `UserError` where transformers' ResNet computes another function than this project's."""
+    if content.get("model_type") != "resnet":
+        return
+    if content.get("downsample_in_bottleneck") and ARCHITECTURES[arch].block == "bottleneck":
+        raise UserError("downsample_in_bottleneck: the stride is in the first 1×1, here it is in the 3×3")
+    if content.get("hidden_act", "relu") != "relu":
+        raise UserError(f"hidden_act is {shown(content['hidden_act'])}, here it is a ReLU")
 
 
 def _check_count(key: str, count: Any, classes: int) -> None:

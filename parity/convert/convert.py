@@ -160,10 +160,11 @@ def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Ta
 def check_suffix(destination: Path) -> None:
     """Raise a `UserError` for a suffix that stands for no form, such as .msgpack.
 
-    Digits are no suffix: the name of a folder may end in a version, or in a learning rate.
+    Digits and single letters are no suffix: a folder's name may end in a version, or in a learning rate.
     """
     suffix = destination.suffix
-    if suffix in SUFFIXES or suffix.removeprefix(".").isdecimal() or not suffix.removeprefix("."):
+    name = suffix.removeprefix(".")
+    if suffix in SUFFIXES or name.isdecimal() or len(name) < 2:
         return
     raise UserError(
         f"{destination}: can't write {suffix} files; DST ends in {', '.join(SUFFIXES)}, or has no suffix to "

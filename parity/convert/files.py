@@ -20,7 +20,7 @@ from parity.convert import beside, guesses
 from parity.convert.layouts import LAYOUTS, OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.strangers import check_kind
-from parity.convert.wrappers import DEPTH, open_safetensors, unwrap, wrap
+from parity.convert.wrappers import DEPTH, Container, open_safetensors, unwrap, wrap
 from recipe.architectures import ModelDescription
 from recipe.system import integrity, json_values, matching
 from recipe.system.errors import UserError
@@ -209,11 +209,23 @@ def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoi
             Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
         )
     container = unwrap(_with_tensors(content), weights)
-    found, description, tensors = from_state_dict(container.tensors, layout)
+    found, description, tensors = _recognised(container, layout)
     source = {"layout": found.name, "form": "torch", "wrapper": container.wrapper, "prefix": container.prefix}
     return _foreign(
         tensors, description, found, {**source, "fields": container.fields}, tuple(container.lost)
     )
+
+
+def _recognised(
+    container: Container, layout: str | None
+) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
+    """`from_state_dict` for what was found in a file; errors say where in it."""
+    try:
+        return from_state_dict(container.tensors, layout)
+    except UserError as error:
+        keys = [container.wrapper] if isinstance(container.wrapper, str) else container.wrapper
+        where = ".".join([*filter(None, keys), container.prefix]).rstrip(".")
+        raise UserError(f"the network under {where}: {error}" if where else str(error)) from error
 
 
 def _with_tensors(content: Any, depth: int = 0) -> Any:
@@ -237,7 +249,7 @@ def _from_safetensors(path: Path, layout: str | None, weights: str | None) -> Ch
         model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
     container = unwrap(tensors, weights)
-    found, description, tensors = from_state_dict(container.tensors, layout)
+    found, description, tensors = _recognised(container, layout)
     source = {
         "layout": found.name,
         "form": "safetensors",

@@ -1,6 +1,6 @@
 """The names that other projects give to the tensors of the same networks.
 
-They differ from this project's in two places only: the shortcuts and the linear layer.
+Most differ from this project's in two places only, the shortcuts and the linear layer; others have a dialect.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from parity.convert import guesses
+from parity.convert.dialects import OPENMMLAB, TRANSFORMERS, WEIAICUNZAI, Dialect
 from parity.convert.guesses import Normalisation
 from recipe.architectures import ARCHITECTURES, STEMS, ModelDescription
 from recipe.data.cifar.facts import CIFAR
@@ -25,6 +26,11 @@ _KUANGLIU = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 _CIFAR100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 _CHENYAOFO_100 = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
+_WEIAICUNZAI = (
+    (0.5070751592371323, 0.48654887331495095, 0.4409178433670343),
+    (0.2673342858792401, 0.2564384629170883, 0.27615047132568404),
+)
+_OPENMMLAB_CIFAR = (0.49140, 0.48220, 0.44650), (0.20230, 0.19940, 0.20100)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -39,11 +45,18 @@ class Layout(NamedTuple):
     linear: str  # their name of "linear"
     normalisation: dict[str, Normalisation]  # by dataset; the first is also for datasets not listed
     image_size: int = 32
+    dialect: Dialect | None = None  # where all names differ; shortcut and linear are this project's then
 
     def theirs(self, key: str) -> str:
         """The layout's name of the tensor that this project calls `key`."""
+        if self.dialect:
+            return self.dialect.theirs(key)
         key = re.sub(r"(?<=\.)shortcut(?=\.)", self.shortcut, key)
         return re.sub(r"^linear(?=\.)", self.linear, key)
+
+    def ours(self, shapes: Shapes) -> Shapes:
+        """Shapes by this project's names, where the layout has a dialect."""
+        return {self.dialect.ours(name): shape for name, shape in shapes.items()} if self.dialect else shapes
 
 
 OURS = Layout("ours", "this project", (*RESNETS, *THIN, *THIN_B), "cifar", "shortcut", "linear",
@@ -65,6 +78,14 @@ LAYOUTS = {
                {"cifar10": _IMAGENET}),
         Layout("chenyaofo", "chenyaofo/pytorch-cifar-models", THIN_B, "cifar", "downsample", "fc",
                {"cifar10": _KUANGLIU, "cifar100": _CHENYAOFO_100}),
+        Layout("weiaicunzai", "weiaicunzai/pytorch-cifar100", RESNETS, "cifar", "shortcut", "linear",
+               {"cifar100": _WEIAICUNZAI}, dialect=WEIAICUNZAI),
+        Layout("transformers", "ResNetForImageClassification of transformers", RESNETS, "imagenet",
+               "shortcut", "linear", {"imagenet": _IMAGENET}, image_size=224, dialect=TRANSFORMERS),
+        Layout("openmmlab", "OpenMMLab's mmpretrain, ResNet", RESNETS, "imagenet", "shortcut", "linear",
+               {"imagenet": _IMAGENET}, image_size=224, dialect=OPENMMLAB),
+        Layout("openmmlab_cifar", "OpenMMLab's mmpretrain, ResNet_CIFAR", RESNETS, "cifar", "shortcut",
+               "linear", {"cifar10": _OPENMMLAB_CIFAR}, dialect=OPENMMLAB),
     )
 }  # fmt: skip
 
@@ -80,14 +101,17 @@ def recognise(shapes: Shapes) -> list[Layout]:
     Raises:
       UserError: if they are not those of a network of this family; says why.
     """
+    spoken = [one for one in LAYOUTS.values() if one.dialect and one.dialect.speaks(shapes)]
+    possible = spoken or [one for one in LAYOUTS.values() if not one.dialect]
+    shapes = possible[0].ours(shapes)
     _refuse_other_functions(shapes)
     archs = _architectures(shapes)
-    if not any(f"{layout.linear}.weight" in shapes for layout in LAYOUTS.values()):
+    if not any(f"{layout.linear}.weight" in shapes for layout in possible):
         raise UserError("it has no classifier (fc or linear): a backbone alone can't be converted")
     kernel = shapes["conv1.weight"][-1]
     found = [
         layout
-        for layout in LAYOUTS.values()
+        for layout in possible
         if f"{layout.linear}.weight" in shapes
         and all(name in ("", layout.shortcut) for name in _shortcut_names(shapes))
         and set(archs) & set(layout.archs)
@@ -112,13 +136,14 @@ def describe(shapes: Shapes, layout: Layout) -> ModelDescription:
     Raises:
       UserError: if the layout has no such network.
     """
+    shapes = layout.ours(shapes)
     _refuse_other_functions(shapes)
     archs = [arch for arch in _architectures(shapes) if arch in layout.archs]
     classifier = shapes.get(f"{layout.linear}.weight", ())
     if not archs or len(classifier) != 2:
         raise UserError(
             f"not a checkpoint in the layout {layout.name} ({layout.origin}), which has "
-            f"{', '.join(layout.archs)} with a classifier named {layout.linear}"
+            f"{', '.join(layout.archs)} with a classifier named {layout.theirs('linear.weight')}"
         )
     stem = layout.stem
     if layout is OURS and shapes["conv1.weight"][-1] == STEMS["imagenet"].kernel:
@@ -182,7 +207,19 @@ def _refuse_other_functions(shapes: Shapes) -> None:
 
     ranks = [len(shapes.get(f"{name}.weight", ())) for name in ("conv1", "layer1.0.conv1")]
     shortcuts = [key for key in shapes if re.match(r"layer\d+\.\d+\.(shortcut|downsample)\.", key)]
+    names = [key.rpartition(".")[2] for key in shapes]
     reasons = {
+        "its weights are reparametrised (weight_g and weight_v, or original0 and original1): remove that in "
+        "its own project before saving": not {"weight_g", "original0"}.isdisjoint(names),
+        "its batch norms keep no running statistics (track_running_stats=False), so it normalises by the "
+        "batch in eval mode too": "bn1.weight" in shapes and "running_mean" not in names,
+        "its stem is deep, several convolutions named conv1.0, conv1.3, …": "conv1.0.weight" in shapes
+        or "conv1.0.0.weight" in shapes,
+        f"its first convolution takes {dim('conv1.weight', 1)} channels, and pictures have 3 here": len(
+            shapes.get("conv1.weight", ())
+        )
+        == 4
+        and dim("conv1.weight", 1) != 3,
         "it has no conv1.weight and layer1.0.conv1.weight with four axes": ranks != [4, 4],
         "it is a pre-activation network (PreActResNet), whose batch norms stand before the convolutions": dim(
             "layer2.0.bn1.weight", 0

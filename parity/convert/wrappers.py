@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,16 @@ from recipe.system import json_values
 from recipe.system.errors import UserError, choice
 from recipe.training.checkpoints import unreadable
 
-# of the tensor by whose name a network is found
-_BLOCK = re.compile(r"(|.*\.)layer1\.0\.conv1\.weight")
+# names of blocks, by which a network is found; a damaged one has most of them, and counts as one all the same
+BLOCK = re.compile(
+    r"(|.*?\.)(layer\d+\.\d+\.|conv\d+_x\.\d+\.(residual_function|shortcut)\.|resnet\.encoder\.stages\.\d+\.layers\.)"
+)
+BLOCKS = 3  # tensors of blocks that a network has at least
 # beside a network's own layers, these compute none of its logits
-_BESIDE = re.compile(r"(n_averaged|queue|queue_ptr|criterion\..*|normali[sz]er?\.new_(mean|std))")
+_BESIDE = re.compile(
+    r"n_averaged|num_updates|decay|global_step|queue(_ptr)?|(criterion|\w*loss\w*|\w*metrics?)(\..*)?"
+    r"|(train|valid?|test)_\w+(\..*)?|normali[sz]er?\.new_(mean|std)"
+)
 DEPTH = 6  # of dicts in dicts; a pickle can hold itself
 
 
@@ -99,10 +106,14 @@ def _networks(
     content: Mapping[Any, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """The keys to every state dict, and the prefix of every network in it."""
+    names = [str(name) for name, value in content.items() if isinstance(value, Tensor)]
+    prefixes = Counter(match[1] for name in names if (match := BLOCK.match(name)))
+    for prefix, blocks in prefixes.items():
+        if blocks >= BLOCKS:
+            outer = prefix.removesuffix("backbone.")
+            yield path, outer if outer != prefix and f"{outer}head.fc.weight" in names else prefix
     for name, value in content.items():
-        if isinstance(value, Tensor) and (match := _BLOCK.fullmatch(str(name))):
-            yield path, match[1]
-        elif isinstance(value, Mapping) and isinstance(name, str) and len(path) < DEPTH:
+        if isinstance(value, Mapping) and isinstance(name, str) and len(path) < DEPTH:
             yield from _networks(value, (*path, name))
 
 

@@ -242,7 +242,7 @@ def test_wrong_input_gets_one_line(
     assert tree(source.parent) == before
 
 
-SUFFIX = st.from_regex(r"\.[A-Za-z0-9_-]*[A-Za-z_-][A-Za-z0-9_-]*", fullmatch=True)
+SUFFIX = st.from_regex(r"\.(?=..)[A-Za-z0-9_-]*[A-Za-z_-][A-Za-z0-9_-]*", fullmatch=True)
 
 
 @given(
@@ -261,8 +261,8 @@ def test_a_suffix_that_stands_for_no_form_is_refused(suffix: str):
         )
 
 
-@pytest.mark.parametrize("name", ["12", "v.1", "lr0.05", "r18_v1.0.2", ".hidden", "model.pt"])
-def test_a_number_behind_a_dot_is_no_suffix(name: str):
+@pytest.mark.parametrize("name", ["12", "v.1", "lr0.05", "r18_v1.0.2", "run.b", ".hidden", "model.pt"])
+def test_a_number_or_letter_behind_a_dot_is_no_suffix(name: str):
     check_suffix(Path(name))
 
 

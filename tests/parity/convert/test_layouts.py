@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,19 @@ class Chenyaofo(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+def renamed(model: nn.Module, layout: str) -> nn.Module:
+    """A network of torchvision's parts whose state dict has a layout's names."""
+    model = copy.deepcopy(model)
+
+    def in_their_names(module: nn.Module, state: dict[str, Tensor], *_: object) -> None:
+        ours = {n.replace("downsample", "shortcut").replace("fc.", "linear."): t for n, t in state.items()}
+        state.clear()
+        state.update({LAYOUTS[layout].theirs(name): tensor for name, tensor in ours.items()})
+
+    model.register_state_dict_post_hook(in_their_names)
+    return model
+
+
 # Networks that this project did not write, by the layout in which they name their tensors.
 REFERENCES: dict[str, tuple[str, Callable[[], nn.Module], int]] = {
     "torchvision 18": ("torchvision", torchvision.models.resnet18, 64),
@@ -75,6 +89,9 @@ REFERENCES: dict[str, tuple[str, Callable[[], nn.Module], int]] = {
     "huyvnphan": ("huyvnphan", lambda: cifar_torchvision(max_pool=True), 32),
     "edadaltocg": ("edadaltocg", lambda: cifar_torchvision(max_pool=False), 32),
     "chenyaofo": ("chenyaofo", Chenyaofo, 32),
+    "weiaicunzai": ("weiaicunzai", lambda: renamed(cifar_torchvision(max_pool=False), "weiaicunzai"), 32),
+    "transformers 50": ("transformers", lambda: renamed(torchvision.models.resnet50(), "transformers"), 64),
+    "openmmlab": ("openmmlab", lambda: renamed(torchvision.models.resnet18(), "openmmlab"), 64),
 }
 
 
@@ -101,7 +118,44 @@ def test_flax_gives_the_logits_of_the_original_network(name: str):
     assert (found.name, description.num_classes) == (layout, theirs.shape[1])
 
 
-@pytest.mark.parametrize("name", ["kuangliu", "torchvision", "akamaster", "chenyaofo"])
+def test_dialects_are_those_of_the_projects():
+    """Names copied from weiaicunzai/pytorch-cifar100, transformers 4.57 and mmpretrain."""
+    ours = (
+        "conv1.weight", "bn1.running_var", "layer2.0.conv1.weight", "layer4.1.bn2.bias",
+        "layer3.0.shortcut.0.weight", "layer3.0.shortcut.1.bias", "layer1.2.conv3.weight", "linear.bias",
+    )  # fmt: skip
+    stages = "resnet.encoder.stages"
+    theirs = {
+        "weiaicunzai": (
+            "conv1.0.weight", "conv1.1.running_var", "conv3_x.0.residual_function.0.weight",
+            "conv5_x.1.residual_function.4.bias", "conv4_x.0.shortcut.0.weight", "conv4_x.0.shortcut.1.bias",
+            "conv2_x.2.residual_function.6.weight", "fc.bias",
+        ),
+        "transformers": (
+            "resnet.embedder.embedder.convolution.weight",
+            "resnet.embedder.embedder.normalization.running_var",
+            f"{stages}.1.layers.0.layer.0.convolution.weight",
+            f"{stages}.3.layers.1.layer.1.normalization.bias",
+            f"{stages}.2.layers.0.shortcut.convolution.weight",
+            f"{stages}.2.layers.0.shortcut.normalization.bias",
+            f"{stages}.0.layers.2.layer.2.convolution.weight",
+            "classifier.1.bias",
+        ),
+        "openmmlab": (
+            "backbone.conv1.weight", "backbone.bn1.running_var", "backbone.layer2.0.conv1.weight",
+            "backbone.layer4.1.bn2.bias", "backbone.layer3.0.downsample.0.weight",
+            "backbone.layer3.0.downsample.1.bias", "backbone.layer1.2.conv3.weight", "head.fc.bias",
+        ),
+    }  # fmt: skip
+    for layout, names in theirs.items():
+        assert tuple(map(LAYOUTS[layout].theirs, ours)) == names
+        assert tuple(LAYOUTS[layout].ours(dict.fromkeys(names, ()))) == ours
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kuangliu", "torchvision", "akamaster", "chenyaofo", "weiaicunzai", "transformers", "openmmlab_cifar"],
+)
 def test_layouts_are_recognised(name: str):
     for arch in LAYOUTS[name].archs[:3]:
         found, description, _ = from_state_dict(state_dict(name, arch), None)

@@ -64,6 +64,42 @@ def test_of_two_networks_none_is_chosen(first: list[str], second: list[str]):
         unwrap(content)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(list(NETWORK)), how=st.sampled_from(["removed", "renamed", "of another shape"]),
+    second=st.booleans(),
+)  # fmt: skip
+def test_a_damaged_network_is_still_one_of_two(name: str, how: str, second: bool):
+    damaged = {k: t for k, t in NETWORK.items() if k != name}
+    if how != "removed":
+        damaged[name if how == "of another shape" else f"{name}_"] = torch.zeros(7)
+    both = {"model": NETWORK, "model_ema": damaged} if second else {"model": damaged, "ema": NETWORK}
+    with pytest.raises(UserError, match="2 networks: say which with --weights="):
+        unwrap(both)
+
+
+@pytest.mark.parametrize("layout", ["weiaicunzai", "transformers", "openmmlab"])
+def test_dialects_are_found_below_prefixes_too(layout: str):
+    network = tensors(layout)
+    found = unwrap({"state_dict": {f"module.{k}": t for k, t in network.items()}, "epoch": 3})
+    assert (found.prefix, found.tensors.keys()) == ("module.", network.keys())
+
+
+@pytest.mark.parametrize("beside", ["train_acc.tp", "loss_fn.weight", "num_updates", "val_metrics.total"])
+def test_what_computes_no_logits_is_left_out(beside: str):
+    found = unwrap(NETWORK | {beside: torch.ones(2)})
+    assert (found.tensors.keys(), found.lost) == (NETWORK.keys(), [beside])
+
+
+@pytest.mark.parametrize(
+    "part", ["temperature", "attention.weight", "layer5.0.conv1.weight", "se.fc1.weight"]
+)
+def test_what_may_be_a_part_of_the_network_is_an_error(part: str, tmp_path: Path):
+    torch.save(NETWORK | {part: torch.ones(2)}, tmp_path / "more.pth")
+    with pytest.raises(UserError):
+        read(tmp_path / "more.pth")
+
+
 def test_the_named_network_is_taken(tmp_path: Path):
     ema = {"n_averaged": torch.tensor(5)} | {f"module.{k}": t + 1 for k, t in NETWORK.items()}
     torch.save({"model": NETWORK, "model_ema": ema}, tmp_path / "both.pth")
@@ -108,3 +144,32 @@ def test_a_file_of_another_kind_is_called_what_it_is(content: bytes, what: str, 
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(UserError, match=what):
         check_kind(tmp_path / "file.pth")
+
+
+def _without_statistics() -> dict[str, torch.Tensor]:
+    return {k: t for k, t in NETWORK.items() if "running" not in k and "batches" not in k}
+
+
+def _reparametrised() -> dict[str, torch.Tensor]:
+    names = {"layer1.0.conv1.weight": "layer1.0.conv1.weight_v"}
+    return {names.get(k, k): t for k, t in NETWORK.items()} | {"layer1.0.conv1.weight_g": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (_without_statistics(), "keep no running statistics (track_running_stats=False)"),
+        (_reparametrised(), "its weights are reparametrised"),
+        ({**NETWORK, "conv1.0.weight": torch.ones(2, 3, 3, 3)}, "its stem is deep"),
+        ({**NETWORK, "conv1.weight": NETWORK["conv1.weight"][:, :1]}, "takes 1 channels"),
+        ({k: t for k, t in NETWORK.items() if k[:6] != "linear"}, "it has no classifier (fc or linear)"),
+    ],
+)
+def test_what_is_missing_or_other_is_one_reason_with_its_place(
+    network: dict[str, torch.Tensor], reason: str, tmp_path: Path
+):
+    torch.save({"state_dict": {f"backbone.{k}": t for k, t in network.items()}}, tmp_path / "a.pth")
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "a.pth")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.pth'}: the network under state_dict.backbone: ")
+    assert reason in str(caught.value)
