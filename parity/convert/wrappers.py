@@ -18,7 +18,7 @@ from recipe.training.checkpoints import unreadable
 
 # names of blocks, by which a network is found; a damaged one has most of them, and counts as one all the same
 BLOCK = re.compile(
-    r"(|.*?\.)(layer\d+\.\d+\.|conv\d+_x\.\d+\.(residual_function|shortcut)\.|resnet\.encoder\.stages\.\d+\.layers\.)"
+    r"(|.*?\.)(layer\d+\.\d+\.[^.]+\.|conv\d+_x\.\d+\.(residual_function|shortcut)\.|resnet\.encoder\.stages\.\d+\.layers\.)"
 )
 BLOCKS = 3  # tensors of blocks that a network has at least
 # beside a network's own layers, these compute none of its logits

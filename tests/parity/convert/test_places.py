@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from parity.convert.files import read
@@ -69,6 +69,8 @@ def test_of_two_networks_none_is_chosen(first: list[str], second: list[str]):
     name=st.sampled_from(list(NETWORK)), how=st.sampled_from(["removed", "renamed", "of another shape"]),
     second=st.booleans(),
 )  # fmt: skip
+@example(name="layer1.0.conv1.weight", how="removed", second=True)
+@example(name="layer1.0.conv1.weight", how="renamed", second=False)
 def test_a_damaged_network_is_still_one_of_two(name: str, how: str, second: bool):
     damaged = {k: t for k, t in NETWORK.items() if k != name}
     if how != "removed":
@@ -76,6 +78,18 @@ def test_a_damaged_network_is_still_one_of_two(name: str, how: str, second: bool
     both = {"model": NETWORK, "model_ema": damaged} if second else {"model": damaged, "ema": NETWORK}
     with pytest.raises(UserError, match="2 networks: say which with --weights="):
         unwrap(both)
+    flat = {f"{top}.{key}": tensor for top, part in both.items() for key, tensor in part.items()}
+    with pytest.raises(UserError, match="2 networks: say which with --weights="):
+        unwrap(flat)
+
+
+def test_a_projector_of_linear_layers_is_no_second_network():
+    """PatrickHua/SimSiam calls its projector's layers as a ResNet calls its stages."""
+    leaves = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+    projector = {f"projector.layer{n}.{leaf}": torch.ones(2) for n in (1, 2, 3) for leaf in leaves}
+    found = unwrap({f"backbone.{name}": tensor for name, tensor in NETWORK.items()} | projector)
+    assert (found.prefix, found.tensors.keys()) == ("backbone.", NETWORK.keys())
+    assert any("projector" in name for name in found.lost)
 
 
 @pytest.mark.parametrize("layout", ["weiaicunzai", "transformers", "openmmlab"])
