@@ -12,7 +12,10 @@ from recipe.system.errors import UserError
 def add_convert_flags(parser: argparse.ArgumentParser) -> None:
     """Add `convert`'s to a parser."""
     parser.add_argument(
-        "source", type=files.expanded, metavar="SRC", help="a checkpoint in any form, or a workdir"
+        "source",
+        type=files.expanded,
+        metavar="SRC",
+        help="a checkpoint in any form, a folder or an index of shards from a hub, or a workdir",
     )
     parser.add_argument(
         "destination", type=files.expanded, metavar="DST", help="where it goes; for a workdir, a workdir"

@@ -15,8 +15,9 @@ import torch_ref.checkpoint
 from flax_resnet.runtime import float64, start_backend
 from parity.budgets import reference as budget
 from parity.convert import guesses
-from parity.convert.files import SUFFIXES, Checkpoint, read, write
+from parity.convert.files import Checkpoint, read, write
 from parity.convert.layouts import OURS, Layout, named
+from parity.convert.sources import SUFFIXES, locate
 from parity.engines import FlaxNetwork, TorchNetwork
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError, choice
@@ -64,7 +65,7 @@ def convert(
     """Convert one checkpoint; print what it is, what could not be converted, and the proof.
 
     Args:
-      source: a checkpoint in any form.
+      source: a checkpoint in any form, or a folder with one.
       destination: a free path, unless `force`.
       layout: the source's layout; None means to find it out.
       to: "FORM" or "FORM:LAYOUT"; by default the form is the one of the destination's suffix, "jax" where it
@@ -78,6 +79,7 @@ def convert(
       UserError: for wrong input, if it can't be written, or if the proof fails; the destination is unchanged.
     """
     checkpoint = read(source, layout, weights)
+    source = locate(source)
     checkpoint = checkpoint.corrected(changes) if changes else checkpoint
     target = find_target(to, destination, checkpoint)
     check_destination(destination, target.form, force)

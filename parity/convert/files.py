@@ -16,7 +16,7 @@ from torch import Tensor
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
 from parity.arrays import Arrays, is_param, join, params_tree, split, to_numpy, to_tensor, torch_arrays
-from parity.convert import beside, guesses
+from parity.convert import beside, guesses, sources
 from parity.convert.layouts import LAYOUTS, OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.strangers import check_kind
@@ -25,11 +25,10 @@ from recipe.architectures import ModelDescription
 from recipe.system import integrity, json_values, matching
 from recipe.system.errors import UserError
 from recipe.system.files import atomic_path
+from recipe.system.terminal import printable
 from recipe.training.checkpoints import check_record, described, progressed
 from torch_ref.checkpoint import digest
 from torch_ref.train_state import COUNTER
-
-SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "safetensors"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Checkpoint:
     layout: Layout
     lost: tuple[str, ...] = ()  # names of what else the file holds
     sealed: bool = True  # whether the file holds the SHA-256 of each tensor
+    shards: int = 0  # files that it was read from, where an index lists them
 
     @property
     def description(self) -> ModelDescription:
@@ -78,7 +78,8 @@ def read(
     """Read a checkpoint of this project or another one.
 
     Args:
-      path: an orbax folder, a PyTorch file or a safetensors file.
+      path: an orbax folder, a PyTorch file or a safetensors file, an index of shards, or a folder with one of
+        these; see `parity.convert.sources`.
       layout: a name in `parity.convert.layouts`, or None to find it out.
       weights: the entry or prefix to take, in a file that has several networks, such as "state_dict_ema".
       look_beside: whether files beside another project's weights describe them; see `parity.convert.beside`.
@@ -90,14 +91,17 @@ def read(
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: there is no such file or folder")
     try:
-        if path.is_file():
-            check_kind(path)
+        path = sources.locate(path)
         if path.is_dir():
             found = _from_jax(path, layout)
-        elif SUFFIXES.get(path.suffix) == "safetensors":
-            found = _from_safetensors(path, layout, weights)
+        elif path.name.endswith(sources.INDEX):
+            found = _from_shards(path, layout, weights)
         else:
-            found = _from_torch(path, layout, weights)
+            check_kind(path)
+            if sources.form_of(path) == "safetensors":
+                found = _from_safetensors(path, layout, weights)
+            else:
+                found = _from_torch(path, layout, weights)
         check_values(found)
         if look_beside and not found.sealed:
             found = _described_beside(found, path if path.is_dir() else path.parent)
@@ -208,12 +212,7 @@ def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoi
         return _checked(
             Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
         )
-    container = unwrap(_with_tensors(content), weights)
-    found, description, tensors = _recognised(container, layout)
-    source = {"layout": found.name, "form": "torch", "wrapper": container.wrapper, "prefix": container.prefix}
-    return _foreign(
-        tensors, description, found, {**source, "fields": container.fields}, tuple(container.lost)
-    )
+    return _other_projects(_with_tensors(content), "torch", layout, weights)
 
 
 def _recognised(
@@ -248,33 +247,67 @@ def _from_safetensors(path: Path, layout: str | None, weights: str | None) -> Ch
         record = check_record(integrity.check(sealed, digests, path), path)
         model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
-    container = unwrap(tensors, weights)
+    return _other_projects(tensors, "safetensors", layout, weights, metadata)
+
+
+def _from_shards(index: Path, layout: str | None, weights: str | None) -> Checkpoint:
+    """Another project's checkpoint whose tensors are in several files.
+
+    Raises:
+      UserError: also if a file does not hold the tensors that the index says, all of them and no others.
+    """
+    form, listed = sources.form_of(index), sources.weight_map(index)
+    merged: dict[str, Any] = {}
+    shards = sources.shards(index)
+    for shard in shards:
+        check_kind(shard)
+        tensors = (
+            open_safetensors(shard)[0]
+            if form == "safetensors"
+            else _with_tensors(torch_ref.checkpoint.load(shard))
+        )
+        wanted = {name for name, file in listed.items() if file == shard.name}
+        if not isinstance(tensors, Mapping) or wanted != tensors.keys():
+            differ = sorted(map(str, wanted ^ set(tensors))) if isinstance(tensors, Mapping) else ["all"]
+            raise UserError(
+                f"{index}: {shard.name} does not hold the tensors that the index says ({len(differ)} differ, "
+                f"such as {printable(differ[0])}): download both again"
+            )
+        merged |= tensors
+    metadata = {"format": "pt"} if form == "safetensors" else None
+    found = _other_projects(merged, form, layout, weights, metadata)
+    return dataclasses.replace(found, shards=len(shards))
+
+
+def _other_projects(
+    content: Any, form: str, layout: str | None, weights: str | None, metadata: dict[str, str] | None = None
+) -> Checkpoint:
+    """The checkpoint of another project in what a file holds.
+
+    Args:
+      content: nested dicts with tensors.
+      form: torch or safetensors.
+      layout: as `read`.
+      weights: as `read`.
+      metadata: of a safetensors file, which has no other fields.
+    """
+    container = unwrap(content, weights)
     found, description, tensors = _recognised(container, layout)
     source = {
         "layout": found.name,
-        "form": "safetensors",
-        "wrapper": "",
+        "form": form,
+        "wrapper": container.wrapper,
         "prefix": container.prefix,
-        "fields": metadata,
+        "fields": container.fields if metadata is None else metadata,
     }
-    return _foreign(tensors, description, found, source, tuple(container.lost))
-
-
-def _foreign(
-    tensors: Mapping[str, Tensor],
-    description: ModelDescription,
-    layout: Layout,
-    source: dict[str, Any],
-    lost: tuple[str, ...] = (),
-) -> Checkpoint:
-    """A checkpoint of another project."""
     record = {"model": json.loads(description.to_json()), "source": source}
+    lost = tuple(container.lost)
     counters = [tensor for name, tensor in tensors.items() if name.endswith(COUNTER)]
     if any(tensor.is_floating_point() for tensor in counters):  # averaged with the weights
         tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
         lost = (*lost, f"{COUNTER} (no whole numbers; nothing computes with them)")
     model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
-    return Checkpoint(record, model, None, source["form"], layout, lost, sealed=False)
+    return Checkpoint(record, model, None, form, found, lost, sealed=False)
 
 
 def _described_beside(checkpoint: Checkpoint, folder: Path) -> Checkpoint:

@@ -8,6 +8,7 @@ from pathlib import Path
 from parity.arrays import is_param
 from parity.convert import guesses
 from parity.convert.files import Checkpoint, read
+from parity.convert.sources import locate
 from recipe.system.terminal import printable
 from recipe.training import checkpoints
 from recipe.training.settings import fields
@@ -23,7 +24,8 @@ def inspect(path: Path, layout: str | None = None, weights: str | None = None) -
       UserError: if it is no checkpoint, is damaged, or could be of several layouts.
     """
     path = checkpoints.find(str(path), "")
-    rows = {"checkpoint": str(path), **_rows(read(path, layout, weights))}
+    rows = _rows(read(path, layout, weights))
+    rows = {"checkpoint": str(locate(path)), **rows}
     return "\n".join(f"{name + ':':<17}{printable(value)}" for name, value in rows.items() if value)
 
 
@@ -43,7 +45,7 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         return f" (guessed: {', '.join(guessed).replace('_', ' ')})" if guessed else ""
 
     rows = {
-        "form": checkpoint.form,
+        "form": checkpoint.form + (f", sharded: {checkpoint.shards} files" if checkpoint.shards else ""),
         "layout": f"{checkpoint.layout.name} ({checkpoint.layout.origin})",
         "came from": ", ".join(
             f"{k} {source[k]!r}" for k in ("layout", "wrapper", "prefix") if source.get(k)

@@ -26,7 +26,8 @@ import parity.convert.convert
 import torch_ref
 from parity.__main__ import main
 from parity.convert.convert import check_suffix
-from parity.convert.files import SUFFIXES, read
+from parity.convert.files import read
+from parity.convert.sources import SUFFIXES
 from parity.engines import FlaxNetwork
 from recipe import data as datasets
 from recipe.system.errors import UserError
