@@ -1,7 +1,6 @@
-"""A network's tensors as NumPy arrays: PyTorch's state dicts ↔ Flax's nested dicts, in memory.
+"""A network's arrays: named as in PyTorch's state dicts ↔ in Flax's nested dicts, in memory.
 
-Names and axes change (flax_resnet/naming.py), values do not, down to the bytes. NumPy has bfloat16 from
-ml_dtypes.
+Names and axes change (flax_resnet/naming.py), values do not, down to the bytes.
 """
 
 from __future__ import annotations
@@ -9,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import torch
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
-from torch import Tensor
 
 from flax_resnet.naming import (
     LEAVES,
@@ -24,42 +20,13 @@ from flax_resnet.naming import (
     to_torch_layout,
     torch_key,
 )
+from parity.tensors import Arrays
 from recipe.system.errors import UserError
 from torch_ref.train_state import COUNTER
 
-Arrays = dict[str, np.ndarray]  # named as in this project's PyTorch state dict, in PyTorch's layout
 Tree = dict[str, Any]  # nested dicts of arrays, in Flax's layout
 
 STATISTICS = (LEAVES["mean"], LEAVES["var"])
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    """Return a copy of a tensor as a C-contiguous array of the same dtype, shape and bytes.
-
-    Raises:
-      UserError: if NumPy has no such array.
-    """
-    try:
-        tensor = tensor.detach().cpu().contiguous()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16).copy()
-        return tensor.numpy().copy()
-    except (RuntimeError, TypeError) as error:  # sparse, quantised, 8-bit floats
-        kind = f"{tensor.layout} tensor of dtype {tensor.dtype}".replace("torch.", "")
-        raise UserError(f"a {kind} has no counterpart in NumPy; convert it to float32 first") from error
-
-
-def to_tensor(array: np.ndarray) -> Tensor:
-    """The inverse of `to_numpy`."""
-    array = np.array(array, order="C")
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-def is_param(name: str) -> bool:
-    """Whether a name in a state dict is a parameter's, not a statistic's or counter's."""
-    return name.rpartition(".")[2] in ("weight", "bias")
 
 
 def params_tree(arrays: Mapping[str, np.ndarray]) -> Tree:

@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
+
+from tests.parity.helpers import describe
+from torch_ref.model import ResNet
 
 ROOT = Path(__file__).parent.parent
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
@@ -46,10 +51,11 @@ def test_no_file_imports_what_its_package_may_not(package: str):
 AGREED = ("architectures", "initial_weights", "normalisation", "plan", "resize", "schedule")
 ARROWS = {
     "parity": {
-        "arrays": set(),
-        "engines": {"arrays"},
+        "tensors": set(),
+        "arrays": {"tensors"},
+        "engines": {"tensors", "arrays"},
         "budgets": set(),
-        "convert": {"flags", "arrays", "engines", "budgets"},
+        "convert": {"flags", "tensors", "arrays", "engines", "budgets"},
         "cause": set(),
         "result": {"cause"},
         "report": {"result"},
@@ -57,6 +63,7 @@ ARROWS = {
         "verify": {
             "flags",
             "environment",
+            "tensors",
             "arrays",
             "engines",
             "budgets",
@@ -67,7 +74,7 @@ ARROWS = {
             "comparison",
         },
         "mutants": {"flags", "verify"},  # of verify only where the project lies: it runs it as a program
-        "speed": {"environment", "arrays", "engines", "budgets"},
+        "speed": {"environment", "tensors", "arrays", "engines", "budgets"},
         "flags": set(),
         "environment": set(),
         "layouts": {"convert"},
@@ -130,6 +137,26 @@ finally:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_inspecting_a_file_loads_neither_jax_nor_torchvision(suffix: str, tmp_path: Path):
+    """Which would take seconds and gigabytes for a file of a megabyte."""
+    path = tmp_path / f"theirs{suffix}"
+    state_dict = ResNet(describe("resnet18", classes=1000)).state_dict()
+    if suffix == ".pth":
+        torch.save(state_dict, path)
+    else:
+        safetensors.torch.save_file(state_dict, path)
+    program = f"""
+import sys
+from parity.__main__ import main
+status = main(["inspect", {str(path)!r}])
+print(status, sorted(set(sys.modules) & {JAX | {"torchvision", "tensorflow"}!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert "1000 of imagenet: tench, goldfish" in done.stdout
 
 
 PROGRAM = """

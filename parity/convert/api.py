@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from parity.arrays import Tree, join, split, to_numpy, to_tensor
+from parity.arrays import Tree, join, split
 from parity.convert.layouts import describe, named
 from parity.convert.state_dicts import check_names, from_state_dict
+from parity.tensors import to_numpy, to_tensor
 
 
 def to_flax(state_dict: Mapping[str, Tensor], layout: str | None = None) -> Tree:

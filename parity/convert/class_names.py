@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torchvision.models import ResNet18_Weights
+import ast
+from importlib.util import find_spec
+from pathlib import Path
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
@@ -16,7 +18,22 @@ _CIFAR100 = """
     willow_tree wolf woman worm
 """
 CIFAR10, CIFAR100 = tuple(_CIFAR10.split()), tuple(_CIFAR100.split())
-IMAGENET = tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _imagenet() -> tuple[str, ...]:
+    """The names in torchvision's list, from its file: its import takes seconds, and PyTorch's memory."""
+    package = find_spec("torchvision")
+    assert package is not None
+    assert package.origin is not None
+    content = (Path(package.origin).parent / "models" / "_meta.py").read_text(encoding="utf-8")
+    for statement in ast.parse(content).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="_IMAGENET_CATEGORIES")], value=value):
+                return tuple(ast.literal_eval(value))
+    raise AssertionError("the pinned torchvision has this list")
+
+
+IMAGENET = _imagenet()
 
 DATASETS = {10: ("cifar10", CIFAR10), 100: ("cifar100", CIFAR100), 1000: ("imagenet", IMAGENET)}
 

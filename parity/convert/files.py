@@ -13,14 +13,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-import flax_resnet.checkpoint
 import torch_ref.checkpoint
-from parity.arrays import Arrays, is_param, join, params_tree, split, to_numpy, to_tensor, torch_arrays
 from parity.convert import beside, guesses, sources
 from parity.convert.layouts import LAYOUTS, OURS, Layout, check_export, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.strangers import check_kind
 from parity.convert.wrappers import DEPTH, Container, open_safetensors, unwrap, wrap
+from parity.tensors import Arrays, is_param, to_numpy, to_tensor
 from recipe.architectures import ModelDescription
 from recipe.system import integrity, json_values, matching
 from recipe.system.errors import UserError
@@ -177,6 +176,9 @@ def in_order(checkpoint: Checkpoint) -> Arrays:
 
 
 def _from_jax(path: Path, layout: str | None) -> Checkpoint:
+    import flax_resnet.checkpoint  # not above: files of PyTorch are read without JAX
+    from parity.arrays import join, torch_arrays
+
     record, tree = flax_resnet.checkpoint.read(path)
     description = described(record, path)
     model = join(tree)
@@ -192,6 +194,9 @@ def _from_jax(path: Path, layout: str | None) -> Checkpoint:
 
 
 def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
+    import flax_resnet.checkpoint
+    from parity.arrays import params_tree, split
+
     tree = split(checkpoint.model)
     if checkpoint.step is not None:  # reading a run without counters sets them to the step
         counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]

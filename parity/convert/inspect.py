@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from parity.arrays import is_param
 from parity.convert import guesses
 from parity.convert.files import Checkpoint, read
 from parity.convert.sources import locate
+from parity.tensors import is_param
 from recipe.system.terminal import printable
 from recipe.training import checkpoints
 from recipe.training.settings import fields

@@ -7,8 +7,8 @@ import functools
 
 import numpy as np
 
-from parity.arrays import Arrays
 from parity.engines import FlaxNetwork, TorchNetwork
+from parity.tensors import Arrays
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from parity.arrays import to_numpy
 from parity.convert.files import read
+from parity.tensors import to_numpy
 from parity.verify.case import Case
 from recipe import data as datasets
 from recipe.architectures import ARCHITECTURES, ModelDescription

@@ -18,8 +18,9 @@ import flax_resnet.checkpoint
 import torch_ref
 import torch_ref.checkpoint
 from configs import r18
-from parity.arrays import Arrays, join, params_tree, split, to_numpy, to_tensor, torch_arrays
+from parity.arrays import join, params_tree, split, torch_arrays
 from parity.budgets.reference import distance, ratio
+from parity.tensors import Arrays, to_numpy, to_tensor
 from parity.verify.case import Case
 from recipe.data import Dataset
 from recipe.plan import EpochPlan

@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 
 from configs import r18
-from parity.arrays import is_param
 from parity.convert.files import Checkpoint, write
 from parity.convert.layouts import OURS, Layout
 from parity.convert.state_dicts import wanted_shapes
+from parity.tensors import is_param
 from parity.verify import cases
 from recipe.architectures import ARCHITECTURES, ModelDescription
 from torch_ref.train_state import COUNTER

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from parity.arrays import Arrays, to_numpy
 from parity.budgets import reference as budget
 from parity.engines import TorchNetwork
 from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.verdict import Verdict
+from parity.tensors import Arrays, to_numpy
 from recipe.architectures import ModelDescription
 from torch_ref.augment import make_batch, standardise
 from torch_ref.predict import device_table

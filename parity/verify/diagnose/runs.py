@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.arrays import Arrays
 from parity.cause import Cause
+from parity.tensors import Arrays
 from parity.verify.training_runs import BOUND, Batches, Setting, State, TrainingRun, outcome, worst
 from recipe.plan import EpochPlan
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import torch_ref.optimizer
-from parity.arrays import Arrays
 from parity.cause import Cause, either
+from parity.tensors import Arrays
 from recipe.schedule import Schedule
 
 

@@ -16,11 +16,11 @@ import flax_resnet.augment
 import flax_resnet.predict
 import torch_ref.augment
 import torch_ref.predict
-from parity.arrays import Arrays
 from parity.budgets.reference import C, gamma
 from parity.cause import Cause
 from parity.engines import to_float
 from parity.result import Check, Finding, Findings, elementwise
+from parity.tensors import Arrays
 from parity.verify.case import Case
 from parity.verify.diagnose.pipeline import of_bytes, of_floats, of_resizing, resized
 from recipe.plan import EpochPlan, make_plan

@@ -15,11 +15,12 @@ from ml_collections import ConfigDict
 
 import flax_resnet.optimizer
 import torch_ref.optimizer
-from parity.arrays import Arrays, is_param, params_tree, torch_arrays
+from parity.arrays import params_tree, torch_arrays
 from parity.budgets.reference import C, gamma
 from parity.cause import Cause
 from parity.engines import to_float
 from parity.result import Check, Finding, Findings, elementwise
+from parity.tensors import Arrays, is_param
 from parity.verify.case import Case
 from parity.verify.diagnose.training import of_learning_rate, of_update
 from recipe.schedule import Schedule

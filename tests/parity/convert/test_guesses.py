@@ -16,7 +16,7 @@ import flax_resnet
 import torch_ref
 from parity.__main__ import main
 from parity.convert import beside, guesses
-from parity.convert.class_names import CIFAR10, CIFAR100
+from parity.convert.class_names import CIFAR10, CIFAR100, IMAGENET
 from parity.convert.files import read
 from parity.convert.layouts import LAYOUTS, recognise
 from parity.convert.state_dicts import wanted_shapes
@@ -64,6 +64,12 @@ def test_what_is_said_is_no_guess_and_the_rest_still_is(fields: set[str]):
     assert set(after.guessed) == set(GUESSABLE) - fields
     for name in GUESSABLE:
         assert getattr(after, name) == (said[name] if name in fields else getattr(before, name))
+
+
+def test_imagenets_classes_are_torchvisions():
+    from torchvision.models import ResNet18_Weights
+
+    assert list(IMAGENET) == ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
 
 
 def test_class_names_say_the_dataset_only_where_it_is_known():

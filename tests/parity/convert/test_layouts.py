@@ -14,12 +14,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from parity.arrays import to_numpy, to_tensor
 from parity.budgets.reference import reference_errors, scaled
 from parity.convert.files import read
 from parity.convert.layouts import LAYOUTS
 from parity.convert.state_dicts import from_state_dict, wanted_shapes
 from parity.engines import FlaxNetwork
+from parity.tensors import to_numpy, to_tensor
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, disturb, random_arrays
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from parity import to_flax, to_torch
-from parity.arrays import to_tensor
 from parity.convert.files import Checkpoint, read
 from parity.convert.layouts import LAYOUTS, OURS
 from parity.convert.state_dicts import wanted_shapes
+from parity.tensors import to_tensor
 from recipe.architectures import ARCHITECTURES, STEMS
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, random_arrays, same, save
