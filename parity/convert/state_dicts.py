@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from parity.convert.layouts import OURS, Layout, Shapes, describe, named, recognise
+from recipe import state_dict
 from recipe.architectures import ModelDescription
 from recipe.system import matching
 from recipe.system.errors import UserError
-from torch_ref.model import ResNet
 from torch_ref.train_state import COUNTER
 
 
 def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a network's state dict, in PyTorch's order, counters included."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in ResNet(description).state_dict().items()}
+    return state_dict.shapes(description)
 
 
 def check_names(shapes: Shapes, description: ModelDescription, layout: Layout = OURS) -> dict[str, str]:
