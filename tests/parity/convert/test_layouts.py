@@ -233,7 +233,7 @@ def deeper(tensors: dict[str, Tensor]) -> None:
 
 REFUSED = [
     (preact, "pre-activation"), (no_shortcut_norm, "shortcuts have no batch norm"), (grouped, "ResNeXt"),
-    (attention, "squeeze-and-excitation"), (deep_stem, "conv1.weight"), (biased, "biases"),
+    (attention, "squeeze-and-excitation"), (deep_stem, "stem is deep"), (biased, "biases"),
     (deeper, r"\(3, 2, 2, 2\) basic blocks"), (dict.clear, "conv1.weight"),
 ]  # fmt: skip
 
