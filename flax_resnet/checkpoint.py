@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,49 +17,32 @@ from flax_resnet.naming import by_dotted_path
 from flax_resnet.quiet_orbax import first_error_only
 from flax_resnet.runtime import start_backend
 from recipe.system import integrity, json_values
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged, UserError
+from recipe.system.files import atomic_folder
+from recipe.training import writer
 from recipe.training.checkpoints import FOLDER, check_record, unreadable
 
 Tree = dict[str, Any]
 SUFFIX = ""  # a checkpoint is a folder
 
 
-class CheckpointWriter:
-    """Writes latest and best checkpoints of a workdir, asynchronously and atomically.
+class CheckpointWriter(writer.CheckpointWriter):
+    """Writes the checkpoints of a workdir; see recipe.training.writer."""
 
-    Latest and best are kept by a manager each: one manager that keeps the best N may delete the latest.
-    """
-
-    def __init__(self, workdir: Path, record: dict[str, Any]):
-        self._record = record
-        self._folder = (workdir / FOLDER).absolute()
-        # made by the first save: a manager starts a thread, which complains when the program ends before it
-        self._managers: dict[str, ocp.CheckpointManager] = {}
+    suffix = SUFFIX
 
     def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
-        """Start saving, unless this step is saved already.
+        """Start saving copies of the arrays, since the next training step reuses their memory."""
+        super().save(kind, step, jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree), progress)
 
-        The arrays are copied first, since the next training step reuses their memory.
-        """
-        if (self._folder / kind / str(step)).exists():
-            return
-        if kind not in self._managers:
-            self._managers[kind] = ocp.CheckpointManager(
-                self._folder / kind,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=ocp.checkpoint_managers.LatestN(1), cleanup_tmp_directories=True
-                ),
-            )
-        manager = self._managers[kind]
-        if step in manager.all_steps():  # it is being written
-            return
-        arrays = jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
-        manager.save(step, args=_items({**self._record, "progress": progress}, arrays), force=True)
+    def write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
+        """Write one checkpoint, atomically."""
+        with atomic_folder(path) as new:
+            write(new, record, tree)
 
-    def wait(self) -> None:
-        """Return when everything is on disk."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
+    def not_finite(self, tree: Tree) -> list[str]:
+        """The names of the arrays that hold NaN or infinity."""
+        return not_finite(tree)
 
 
 def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
@@ -79,7 +64,7 @@ def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
             for thread in set(threading.enumerate()) - threads:
                 with contextlib.suppress(Exception):  # orbax's threads raise their error when joined
                     thread.join(timeout=1)  # it still writes to a folder that has to go
-            raise error if isinstance(error, OSError) else OSError(str(error)[:200]) from error
+            raise _os_error(error) from error
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tree]:
@@ -99,7 +84,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
             "parity.to_torch if it has this project's names"
         )
     if not (path / "record").exists():
-        raise UserError(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
+        raise Damaged(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
     start_backend()  # orbax asks it which process this is
     handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
     try:
@@ -115,6 +100,20 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         raise unreadable(path, error) from error
     record = integrity.check(sealed, _digests(restored["state"]), path)
     return check_record(record, path), restored["state"]
+
+
+def _os_error(error: OSError | ValueError) -> OSError:
+    """What the system said, where tensorstore quotes it in a `ValueError`."""
+    if isinstance(error, OSError):
+        return error
+    if number := re.search(r"OS error (\d+)", str(error)):
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return OSError((str(error).splitlines() or ["unknown"])[0][:200])
+
+
+def not_finite(tree: Tree) -> list[str]:
+    """The names of the arrays in a tree that hold NaN or infinity."""
+    return [name for name, leaf in by_dotted_path(tree).items() if not np.isfinite(leaf).all()]
 
 
 def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_resnet.checkpoint import SUFFIX, read
+from flax_resnet.checkpoint import SUFFIX, not_finite, read
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
 from flax_resnet.runtime import float64, in_own_precision, runtime, start_backend
@@ -90,7 +90,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
       what the network is, and the network.
 
     Raises:
-      UserError: if there is none, it is damaged, or of another form.
+      UserError: if there is none, it is damaged, not finite, or of another form.
     """
     start_backend()
     keep_programs()
@@ -105,5 +105,6 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
             )
         except (KeyError, UserError) as error:
             raise UserError(f"{found}: {error}") from error
+    checkpoints.require_finite(not_finite({k: saved[k] for k in ("params", "batch_stats")}), found)
     held_out = checkpoints.held_out(record)
     return description, Predictor(description, params, batch_stats, inference, held_out=held_out)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_resnet.checkpoint import SUFFIX, CheckpointWriter, read
+from flax_resnet.checkpoint import SUFFIX, CheckpointWriter, not_finite, read
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
 from flax_resnet.optimizer import make_optimizer, make_schedule
@@ -137,6 +137,7 @@ class Trainer:
         """Go on from a checkpoint of the same run."""
         record, saved = read(path)
         step, sums = checkpoints.progressed(record, path)
+        checkpoints.require_finite(not_finite(saved), path)
         self.set_state(saved, step)
         self._set_sums(sums)
 

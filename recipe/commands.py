@@ -13,7 +13,6 @@ import numpy as np
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset, images, picture_files
 from recipe.output import layer_table, plots, tables
-from recipe.system import files
 from recipe.system.errors import UserError, choice
 from recipe.system.terminal import printable
 from recipe.training import metrics, room, workdir
@@ -36,7 +35,7 @@ def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> in
         loop.restore()
         workdir.write_config(run)  # who computes, and where the data lies, may have changed
         table = layer_table.render(rows, input_shape(run.model))
-        files.write_text(run.workdir / "layers.txt", table + "\n")
+        workdir.write_layers(run, table)
         if notice:
             loop.say(notice)
         try:

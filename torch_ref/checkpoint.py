@@ -8,7 +8,6 @@ import json
 import pickle
 import re
 import warnings
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import torch
 from torch import Tensor
 
 from recipe.system import integrity, json_values
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged, UserError
 from recipe.system.files import atomic_path
-from recipe.training.checkpoints import FOLDER, check_record, step_of, unreadable
+from recipe.training import writer
+from recipe.training.checkpoints import check_record, unreadable
 
 SUFFIX = ".pt"  # a checkpoint is a file
 # Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
@@ -37,50 +37,24 @@ HARMLESS: list[Any] = [
 Tree = dict[str, dict[str, Tensor]]  # "model", and where there is a run "momentum": tensors by name
 
 
-class CheckpointWriter:
-    """Writes latest and best checkpoints of a workdir, asynchronously and atomically."""
+class CheckpointWriter(writer.CheckpointWriter):
+    """Writes the checkpoints of a workdir; see recipe.training.writer."""
 
-    def __init__(self, workdir: Path, record: dict[str, Any]):
-        self._record = record
-        self._folder = workdir / FOLDER
-        self._thread = ThreadPoolExecutor(1, "checkpoint")  # Python waits for it before it exits
-        self._saving: Future[None] | None = None
+    suffix = SUFFIX
 
-    def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
-        """Start saving, unless this step is saved already. The tensors must be copies.
+    def write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
+        """Write one checkpoint, atomically."""
+        write(path, record, tree)
 
-        Raises:
-          OSError: if the save before this one failed; then nothing is saved. The next call tries again.
-        """
-        self.wait()
-        path = self._folder / kind / f"{step}{SUFFIX}"
-        if not path.exists():
-            record = {**self._record, "progress": progress}
-            self._saving = self._thread.submit(_replace, path, record, tree)
-
-    def wait(self) -> None:
-        """Return when everything is on disk.
-
-        Raises:
-          OSError: if the last save failed; once.
-        """
-        saving, self._saving = self._saving, None
-        if saving:
-            saving.result()
+    def not_finite(self, tree: Tree) -> list[str]:
+        """The names of the tensors that hold NaN or infinity."""
+        return not_finite(tree)
 
 
 def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     """Write one checkpoint, atomically."""
     sealed = integrity.seal(record, _digests(tree))
     save(path, {**tree, "record": json.dumps(sealed)})
-
-
-def _replace(path: Path, record: dict[str, Any], tree: Tree) -> None:
-    """Write one checkpoint, then delete the others in its folder."""
-    write(path, record, tree)
-    for other in path.parent.glob(f"*{SUFFIX}"):  # hidden ones are what a killed run was writing
-        if other != path and (step_of(other) is not None or other.name.startswith(".")):
-            other.unlink()
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -108,7 +82,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         )
     content = load(path)
     if not isinstance(content, dict) or not isinstance(content.get("record"), str):
-        raise UserError(
+        raise Damaged(
             f"{path} is no checkpoint of this project: it has no record; for one of another project see "
             f"python -m parity inspect {path}"
         )
@@ -148,6 +122,16 @@ def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:
     except (ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
     return check_record(integrity.check(record, digests, path), path), tree
+
+
+def not_finite(tree: Tree) -> list[str]:
+    """The names of the tensors in nested dicts that hold NaN or infinity."""
+    return [
+        f"{group}.{name}"
+        for group, tensors in tree.items()
+        for name, tensor in tensors.items()
+        if not tensor.isfinite().all()
+    ]
 
 
 def digest(tensor: Tensor) -> str:

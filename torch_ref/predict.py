@@ -13,7 +13,7 @@ from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError
 from recipe.training import checkpoints
 from recipe.training.description import Inference
-from torch_ref.checkpoint import SUFFIX, read
+from torch_ref.checkpoint import SUFFIX, not_finite, read
 from torch_ref.model import ResNet
 from torch_ref.runtime import runtime, set_up
 from torch_ref.steps import make_eval_step
@@ -70,7 +70,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
       what the network is, and the network. TF32 is off for the whole process from then on.
 
     Raises:
-      UserError: if there is none, it is damaged, or of another form.
+      UserError: if there is none, it is damaged, not finite, or of another form.
     """
     device = set_up()
     found = checkpoints.find(path, SUFFIX)
@@ -81,5 +81,6 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
         fit(saved["model"], model)
     except (KeyError, UserError) as error:
         raise UserError(f"{found}: {error}") from error
+    checkpoints.require_finite(not_finite({"model": saved["model"]}), found)
     held_out = checkpoints.held_out(record)
     return description, Predictor(description, model, inference, device=device, held_out=held_out)

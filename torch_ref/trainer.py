@@ -16,7 +16,7 @@ from recipe.resize import bilinear
 from recipe.training import checkpoints
 from recipe.training.description import RunDescription
 from recipe.training.engine import Sums
-from torch_ref.checkpoint import SUFFIX, CheckpointWriter, Tree, read
+from torch_ref.checkpoint import SUFFIX, CheckpointWriter, Tree, not_finite, read
 from torch_ref.optimizer import make_optimizer, make_schedule
 from torch_ref.predict import batched, device_table
 from torch_ref.runtime import runtime, set_up
@@ -121,6 +121,7 @@ class Trainer:
         """Go on from a checkpoint of the same run."""
         record, saved = read(path)
         step, sums = checkpoints.progressed(record, path)
+        checkpoints.require_finite(not_finite(saved), path)
         self.set_state(saved, step)
         self._set_sums(sums)
 

@@ -11,6 +11,10 @@ class UserError(Exception):
     """Wrong input. `main.py` prints the message as one line and exits with status 2."""
 
 
+class Damaged(UserError):
+    """A file of this project that is not whole, so that an older one may be taken in its place."""
+
+
 class DatasetUnavailable(UserError):
     """The dataset was not found, and was not or could not be downloaded (a damaged one is a `UserError`)."""
 

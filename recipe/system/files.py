@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -26,54 +28,177 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary file's path beside `path`; on success flush it to disk and rename it to `path`.
 
     The temporary name keeps the suffix, since many writers choose a format by it. After an error or a
-    kill, the file that was at `path` before is still there, unchanged.
+    kill, the file that was at `path` before is still there, unchanged. A kill leaves the temporary file; see
+    `sweep`.
 
     Raises:
-      OSError: if no file can be made there; an `IsADirectoryError` if `path` is a folder.
+      OSError: if no file can be written there; names `path`. An `IsADirectoryError` if `path` is a
+        folder.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
-    # tempfile makes files that only their owner can read, and the umask can only be read by changing it for
-    # all threads. A file that is opened with mode 0o666 gets the umask applied by the system.
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    temporary, owned = _own(path, folder=False)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, os.fspath(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # names what the caller knows
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(owned)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a free path for a new folder; on success it is renamed to `path`, replacing what was there.
+    """Yield a free path for a new folder; on success it is flushed to disk and takes the place of `path`.
 
-    After an error or a kill, the old folder still exists, unchanged: at `path`, or, if the kill came between
-    two renames, beside it as `.<name>-….old`.
+    After an error or a kill, the folder that was at `path` before is still there, unchanged. Only where the
+    system can't exchange two folders at once, a kill between two renames leaves it beside `path` as
+    `.<name>-….old`: the next call for this path, and `sweep`, put it back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    new, old = temporary / path.name, temporary.with_name(f"{temporary.name}.old")
+    _sweep(path.parent, name=path.name)
+    temporary, owned = _own(path, folder=True)
+    new = temporary / path.name
     try:
         yield new
-        if path.exists():
-            path.rename(old)
-        try:
+        for folder, _, names in os.walk(new):
+            for name in names:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
+        if not os.path.lexists(path):
             new.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-        if old.is_symlink():
-            old.unlink()
-        shutil.rmtree(old, ignore_errors=True)
+        elif not _exchange(new, path):
+            _replace(path, new, temporary.with_name(f"{temporary.name}.old"))
+        _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(owned)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder so that a kill leaves all of it, or a temporary that `sweep` deletes.
+
+    Raises:
+      OSError: if it can't be renamed.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    hidden = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes that are gone left half-written in a folder; put back a folder between renames.
+
+    What a living process writes has its lock and stays. Nothing is raised: what can't be deleted stays, too.
+    """
+    _sweep(folder)
+
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)-[0-9a-f]{16}(?P<suffix>\.[^.]+)?")  # see `_own`
+
+
+def _sweep(folder: Path, name: str | None = None) -> None:
+    """`sweep` of all temporaries in a folder, or of those for one name."""
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        match = TEMPORARY.fullmatch(path.name)
+        if not match or (name is not None and match["name"] != name) or path.is_symlink():
+            continue
+        with contextlib.suppress(OSError), _locked_if_free(path) as free:
+            if free:
+                target = path.with_name(match["name"])
+                if match["suffix"] == ".old" and path.is_dir() and not os.path.lexists(target):
+                    path.rename(target)
+                elif path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked_if_free(path: Path) -> Iterator[bool]:
+    """Lock a temporary, unless a living process has; yield whether that was possible."""
+    if not (path.is_file() or path.is_dir()):
+        yield False
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another's, or a file system without locks, where nobody can tell
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _own(path: Path, *, folder: bool) -> tuple[Path, int]:
+    """Make a temporary file or folder beside `path`, with the system's lock on it while this process lives.
+
+    Returns:
+      the temporary, and the descriptor that holds the lock.
+    """
+    while True:
+        name = path.name if folder else path.stem
+        temporary = path.with_name(f".{name}-{secrets.token_hex(8)}{'' if folder else path.suffix}")
+        if folder:
+            temporary.mkdir(0o700)
+            descriptor = os.open(temporary, os.O_RDONLY)
+        else:
+            # tempfile makes files that only their owner can read, and the umask can only be read by changing
+            # it for all threads. A file that is opened with mode 0o666 gets the umask applied by the system.
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():  # else it was swept before it was locked
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file's content, or a folder's names, to the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that one may write to, but not list
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems flush no folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths change places in one step; False where the system can't (Linux can)."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
+
+
+def _replace(path: Path, new: Path, old: Path) -> None:
+    """Two renames in the place of an exchange: `path` to `old`, and `new` to `path`."""
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_local(path: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged
 from recipe.system.terminal import printable
 
 
@@ -36,17 +36,17 @@ def check(sealed: Any, digests: Mapping[str, str], path: Path) -> dict[str, Any]
     """Return the record that `seal` got.
 
     Raises:
-      UserError: if the record or a tensor is not what was sealed; names every tensor that is not.
+      Damaged: if the record or a tensor is not what was sealed; names every tensor that is not.
     """
     seals = sealed.get("sha256") if isinstance(sealed, dict) else None
     if not isinstance(seals, dict) or not isinstance(seals.get("tensors"), dict):
-        raise UserError(f"{path} is no checkpoint of this project: its record holds no SHA-256")
+        raise Damaged(f"{path} is no checkpoint of this project: its record holds no SHA-256")
     if seals.get("record") != _record_digest(sealed):
-        raise UserError(f"{path} is damaged: its record does not have the SHA-256 it was saved with")
+        raise Damaged(f"{path} is damaged: its record does not have the SHA-256 it was saved with")
     names = seals["tensors"].keys() | digests.keys()
     wrong = sorted(name for name in names if seals["tensors"].get(name) != digests.get(name))
     if wrong:
-        raise UserError(
+        raise Damaged(
             f"{path} is damaged: not the SHA-256 that it was saved with in {printable(', '.join(wrong))}; "
             "take an older checkpoint"
         )

@@ -1,6 +1,6 @@
 """Where checkpoints are, and what is written beside the arrays. The arrays are each engine's own matter.
 
-<workdir>/checkpoints/latest/<step>   the newest, to go on from
+<workdir>/checkpoints/latest/<step>   the two newest, to go on from: the newest that is whole
 <workdir>/checkpoints/best/<step>     the one with the highest test accuracy
 
 The record is JSON: {"model": ModelDescription, "config": the run's config, "progress": {"step", "sums"}}.
@@ -11,12 +11,13 @@ Weights alone, such as converted ones, have neither config nor progress.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recipe.architectures import ModelDescription
-from recipe.system.errors import UserError
-from recipe.system.files import expanded
+from recipe.system.errors import Damaged, UserError
+from recipe.system.files import expanded, remove
 from recipe.system.json_values import Rule, check, fields, integer, items, real, text
 from recipe.system.terminal import printable
 from recipe.training.engine import Sums
@@ -37,6 +38,28 @@ def newest(folder: Path, suffix: str) -> Path | None:
     """
     found = [path for path in folder.iterdir() if step_of(path) is not None] if folder.is_dir() else []
     return max(found, key=lambda path: (step_of(path), path.suffix == suffix), default=None)
+
+
+def of_run(workdir: Path, suffix: str) -> list[Path]:
+    """The checkpoints that a run may go on from, newest first; of a step the latest before the best.
+
+    Of a step that is there in both engines' forms, those whose names end in `suffix` come first.
+    """
+    folders = [workdir / FOLDER / kind for kind in (BEST, LATEST)]
+    found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return sorted(
+        (path for path in found if step_of(path) is not None),
+        key=lambda path: (step_of(path), path.suffix == suffix, path.parent.name == LATEST),
+        reverse=True,
+    )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is none any more; its new path."""
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.exists():
+        remove(aside)
+    return path.rename(aside)
 
 
 def find(path: str, suffix: str) -> Path:
@@ -75,7 +98,7 @@ def check_record(record: dict[str, Any], path: Path) -> dict[str, Any]:
         check(config, {"data": fields}, "config", optional=("data",))
         check(config.get("data", {}), {"holdout": integer(0, 10**6)}, "config.data", optional=("holdout",))
     except UserError as error:
-        raise UserError(f"{path} has a damaged record: {error}") from error
+        raise Damaged(f"{path} has a damaged record: {error}") from error
     return record
 
 
@@ -105,11 +128,23 @@ def described(record: Any, path: Path) -> ModelDescription:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    """The error for a checkpoint that is truncated, damaged or none at all."""
+    """The error for a checkpoint that can't be read, or is truncated, damaged or none at all."""
     reason = printable(next(iter(str(error).splitlines()), "")[:200])
-    return UserError(
+    if isinstance(error, PermissionError | MemoryError):
+        return UserError(f"can't read {path}: {type(error).__name__}: {reason}")
+    return Damaged(
         f"{path} is not a readable checkpoint (truncated, or none at all): {type(error).__name__}: {reason}"
     )
+
+
+def require_finite(names: Sequence[str], path: Path) -> None:
+    """Raise a `UserError` for a checkpoint whose tensors of these names hold NaN or infinity."""
+    if names:
+        others = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
+        raise UserError(
+            f"{path} holds NaN or infinity in {names[0]}{others}: its run diverged; take another checkpoint, "
+            "or train with a lower config.optimizer.lr in another --workdir"
+        )
 
 
 def _wrapper(value: Any) -> str:

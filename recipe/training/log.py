@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import re
+import socket
+import sys
 import time
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from recipe.system import files
+from recipe.system import files, json_values
+from recipe.system.errors import UserError
+from recipe.system.streams import silence
 
 METRICS = "metrics.jsonl"
+ASIDE = "metrics.aside.jsonl"  # lines of it that are damaged, or belong to epochs that are done anew
+MOST_STEPS = 2**31 - 1  # what a checkpoint can count
+
+
+def _number_or_none(value: Any) -> str:
+    return "" if value is None else json_values.number(value)
+
+
+_RULES = {
+    "epoch": json_values.integer(1, MOST_STEPS),
+    "step": json_values.integer(1, MOST_STEPS),
+    "test_acc": json_values.number,
+    **dict.fromkeys(("lr", "train_loss", "train_acc", "test_loss"), _number_or_none),
+}
 
 
 class RunLog:
@@ -21,15 +42,36 @@ class RunLog:
 
     def __init__(self, workdir: Path):
         self.records: list[dict[str, Any]] = []  # of the epochs done
+        self.heard = True  # whether what is said can still be printed
         self._workdir = workdir
         self._text = workdir / "log.txt"
         self._metrics = workdir / METRICS
         self._events: _TensorBoard | None = None
 
     def resume(self, *, epochs: int) -> None:
-        """Keep the records of the first epochs and drop later ones, which were logged but not saved."""
-        self.records = [record for record in read_metrics(self._workdir) if record["epoch"] <= epochs]
-        files.write_text(self._metrics, "".join(_line(record) for record in self.records))
+        """Keep the records of the first epochs; set aside later ones, which are done anew, and damaged lines.
+
+        Raises:
+          UserError: if the workdir can't be written.
+        """
+        records, damaged = _read(self._workdir)
+        self.records = [record for record in records if record["epoch"] <= epochs]
+        later = records[len(self.records) :]
+        aside = [*damaged.values(), *(_line(record).encode() for record in later)]
+        if aside:
+            _append(self._workdir / ASIDE, b"".join(line.rstrip(b"\n") + b"\n" for line in aside))
+        try:
+            files.write_text(self._metrics, "".join(_line(record) for record in self.records))
+        except OSError as error:
+            raise _unwritable(self._metrics, error) from error
+        if damaged:
+            self.say(f"{self._metrics}: damaged in {_numbers('line', damaged)}, which {_are_in(damaged)}")
+        if later:
+            epochs_later = [record["epoch"] for record in later]
+            self.say(
+                f"{self._metrics}: {_numbers('epoch', epochs_later)} ended behind the checkpoint that the "
+                f"run goes on from; done anew, and what was recorded {_are_in(later)}"
+            )
 
     def open_events(self, step: int) -> None:
         """Write TensorBoard events from here on; what an interrupted run logged behind `step` is dropped."""
@@ -37,34 +79,75 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Print text, above the progress bar if there is one, and append it to log.txt."""
-        tqdm.write(text)
-        with self._text.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        if self.heard:
+            try:
+                tqdm.write(text)
+                sys.stdout.flush()
+            except OSError:  # a pipe's reader or a terminal is gone
+                self.heard = False
+                silence()
+        _append(self._text, f"{text}\n".encode(errors="backslashreplace"))
 
     def record(self, record: dict[str, Any]) -> None:
-        """Append an epoch's record to metrics.jsonl and the TensorBoard events."""
+        """Append an epoch's record to metrics.jsonl and the TensorBoard events.
+
+        Raises:
+          UserError: if that can't be written.
+        """
         self.records.append(record)
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        _append(self._metrics, _line(record).encode())
         if self._events:
             self._events.record(record)
 
-    def close(self) -> None:
-        """Flush everything."""
-        if self._events:
-            self._events.close()
-
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The records in a workdir's metrics.jsonl, up to a line that a kill cut short."""
+    """The whole records in a workdir's metrics.jsonl, by epoch; lines that are damaged are left out."""
+    return _read(workdir)[0]
+
+
+def _read(workdir: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+    """The whole records in metrics.jsonl, and the other lines by their number, counted from 1."""
     path = workdir / METRICS
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    records: list[dict[str, Any]] = []
+    damaged: dict[int, bytes] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
+        if not line.strip():
+            continue
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+            record = json_values.parse(line)
+            json_values.check(record, _RULES, "a record")
+            if records and record["epoch"] <= records[-1]["epoch"]:
+                raise ValueError("it comes behind a later one")
+        except (ValueError, UserError):
+            damaged[number] = line
+        else:
+            records.append(record)
+    return records, damaged
+
+
+def _append(path: Path, content: bytes) -> None:
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _numbers(what: str, numbers: Iterable[int]) -> str:
+    """Some numbers in words, such as "line 3" or "epochs 2, 3"."""
+    listed = list(numbers)
+    return f"{what}{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
+
+
+def _are_in(lines: Sized) -> str:
+    return f"{'are' if len(lines) > 1 else 'is'} now in {ASIDE}"
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"can't write {path}: {error.strerror or error}; the same command goes on from the newest "
+        "checkpoint, once it can be written"
+    )
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -74,17 +157,27 @@ def _line(record: dict[str, Any]) -> str:
 
 
 class _TensorBoard:
-    """Scalars as event files, by TensorBoard's own writer (tensorboardX would load PyTorch)."""
+    """Scalars as event files, in TensorBoard's own format (tensorboardX would load PyTorch).
+
+    They are written at once: TensorBoard's `EventFileWriter` writes in a thread, which on a full disk prints
+    a traceback and tells nobody.
+    """
 
     def __init__(self, folder: Path, step: int):
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary = event_pb2, summary_pb2
-        self._writer = EventFileWriter(str(folder))
+        self._event, self._summary, self._format = event_pb2, summary_pb2, RecordWriter
+        now = time.time()
+        self._path = folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        self._write(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
         # tells TensorBoard to forget what an interrupted run logged from this step on
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
+        self._write(event_pb2.Event(wall_time=now, step=step + 1, session_log=start))
 
     def record(self, record: dict[str, Any]) -> None:
         values = [
@@ -93,8 +186,9 @@ class _TensorBoard:
             if isinstance(value, float)
         ]
         summary = self._summary.Summary(value=values)
-        self._writer.add_event(self._event.Event(wall_time=time.time(), step=record["step"], summary=summary))
-        self._writer.flush()
+        self._write(self._event.Event(wall_time=time.time(), step=record["step"], summary=summary))
 
-    def close(self) -> None:
-        self._writer.close()
+    def _write(self, event: Any) -> None:
+        content = io.BytesIO()
+        self._format(content).write(event.SerializeToString())
+        _append(self._path, content.getvalue())

@@ -17,13 +17,14 @@ import numpy as np
 from recipe.data import Dataset
 from recipe.output import plots, tables
 from recipe.system.clock import process_age
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged, UserError
 from recipe.training import checkpoints
 from recipe.training.description import RunDescription
 from recipe.training.engine import Sums, Trainer
 from recipe.training.log import RunLog, read_metrics
 from recipe.training.metrics import Evaluation, evaluate
 from recipe.training.progress import Progress, duration
+from recipe.training.writer import Diverged
 
 WARN_AFTER_STEPS = 20
 LOOK_AT_FIRST_STEPS, LOOK_EVERY_SECONDS = 20, 1.0  # at the loss, whether it is finite
@@ -54,39 +55,80 @@ class TrainingLoop:
         self._stop = self._evaluating = self._warned = False
 
     def restore(self) -> None:
-        """Go on from the workdir's newest checkpoint, if it has one; drop records that lie behind it."""
+        """Go on from the workdir's newest checkpoint that is whole, if it has any; say what is not.
+
+        Damaged checkpoints and the records behind the one that is taken are set aside, not deleted.
+
+        Raises:
+          UserError: if all checkpoints are damaged, or the newest is another engine's or has diverged.
+        """
         run, trainer = self._run, self._trainer
-        latest = run.workdir / checkpoints.FOLDER / checkpoints.LATEST
-        newest = checkpoints.newest(latest, trainer.checkpoint_suffix)
-        if newest:
-            trainer.restore(newest)
-        if any(record["step"] == trainer.step for record in read_metrics(run.workdir)):
+        self._restore_newest()
+        evaluated = any(record["step"] == trainer.step for record in read_metrics(run.workdir))
+        if evaluated:
             trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
         # An epoch whose steps are done, but whose sums are still there, was stopped before its evaluation.
         unfinished = trainer.sums().steps > 0
         self._start_step = trainer.step
         self._first_epoch = (trainer.step - int(unfinished)) // run.steps_per_epoch
         self._log.resume(epochs=self._first_epoch)
+        if evaluated and self._log.records and self._log.records[-1]["test_acc"] > self._best_accuracy():
+            trainer.save(checkpoints.BEST)  # a kill came before it was saved
+
+    def _restore_newest(self) -> None:
+        """Go on from the newest checkpoint that is whole, and set aside newer ones, which are damaged."""
+        run, trainer = self._run, self._trainer
+        damaged: dict[Path, Damaged] = {}
+        for path in checkpoints.of_run(run.workdir, trainer.checkpoint_suffix):
+            try:
+                trainer.restore(path)
+            except Damaged as error:
+                damaged[path] = error
+                continue
+            for other, error in damaged.items():
+                aside = checkpoints.set_aside(other)
+                self.say(f"{error}; it is now {aside}, and the run goes on from {path}")
+            return
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {run.workdir} is whole: {next(iter(damaged.values()))}; choose another "
+                "--workdir to begin anew"
+            )
+        if read_metrics(run.workdir):
+            self.say(f"{run.workdir} has records of epochs, but no checkpoint: the run begins anew")
+
+    def _best_accuracy(self) -> float:
+        """The test accuracy of the best checkpoint on disk; -1 where there is none.
+
+        Where its record is lost, it stays until an epoch is better than all that are recorded.
+        """
+        folder = self._run.workdir / checkpoints.FOLDER / checkpoints.BEST
+        path = checkpoints.newest(folder, self._trainer.checkpoint_suffix)
+        if path is None:
+            return -1.0
+        accuracies = {record["step"]: record["test_acc"] for record in self._log.records}
+        step = checkpoints.step_of(path)
+        return accuracies[step] if step in accuracies else max(accuracies.values(), default=-1.0)
 
     def train(self) -> Evaluation:
         """Train to the end and return the last evaluation.
 
         Raises:
-          Interrupted: after Ctrl-C or SIGTERM; the state is saved.
-          UserError: if the loss stops being finite.
+          Interrupted: after Ctrl-C, SIGTERM or SIGHUP, or when nobody reads the output any more; the state is
+            saved.
+          UserError: if the loss stops being finite, or something can't be saved.
         """
-        if self._run.tensorboard:
-            self._log.open_events(self._trainer.step)
-        self._introduce()
         evaluation = None
-        with self._stoppable():
+        with self._stoppable(), self._saving():
+            if self._run.tensorboard:
+                self._log.open_events(self._trainer.step)
+            self._introduce()
             for epoch in range(self._first_epoch, self._run.epochs):
                 evaluation = self._epoch(epoch)
             if evaluation is None:  # there was nothing left to do
                 evaluation = self._evaluate()
-        self._trainer.wait_for_checkpoints()
+            self._trainer.wait_for_checkpoints()
         self._report(evaluation)
-        self._log.close()
         return evaluation
 
     def say(self, text: str) -> None:
@@ -146,9 +188,10 @@ class TrainingLoop:
     def _epoch(self, epoch: int) -> Evaluation:
         run, trainer = self._run, self._trainer
         sums, seconds, speed = self.train_epoch(epoch)
-        _require_finite("training", sums.loss, epoch)
+        self._require_finite("training", sums.loss, epoch)
         evaluation = self._evaluate()
-        _require_finite("test", evaluation.loss, epoch)  # the last update comes behind the last training loss
+        # the last update comes behind the last training loss
+        self._require_finite("test", evaluation.loss, epoch)
         record = {
             "epoch": epoch + 1,
             "step": trainer.step,
@@ -161,7 +204,8 @@ class TrainingLoop:
             "seconds": seconds,
             "dataset": self._data.name,
         }
-        best = max((r["test_acc"] for r in self._log.records), default=-1.0)
+        trainer.wait_for_checkpoints()  # what is on disk decides; they had an epoch's time
+        best = self._best_accuracy()
         self._log.record(record)
         self.say(
             f"Epoch {epoch + 1}/{run.epochs}: train loss {record['train_loss']:.4f} "
@@ -171,7 +215,7 @@ class TrainingLoop:
         trainer.reset_sums()
         self._save(checkpoints.LATEST)
         if evaluation.accuracy > best:
-            trainer.save(checkpoints.BEST)
+            self._save(checkpoints.BEST)
         if time.monotonic() - self._last_curves > CURVES_EVERY_SECONDS:
             self._draw_curves()
         return evaluation
@@ -201,12 +245,12 @@ class TrainingLoop:
             )
 
     def _stop_if_diverged(self, epoch: int) -> None:
-        """Look at a recent loss: after each of the first steps, then each second, since that may wait for it."""
+        """Look at a recent loss: after each first step, then each second, since that may wait for it."""
         now = time.monotonic()
         first = self._trainer.step < self._start_step + LOOK_AT_FIRST_STEPS
         if first or now - self._last_look >= LOOK_EVERY_SECONDS:
             self._last_look = now
-            _require_finite("training", self._trainer.recent_sums().loss, epoch)
+            self._require_finite("training", self._trainer.recent_sums().loss, epoch)
 
     def _warn_if_slow(self, images_per_second: float) -> None:
         """Warn, once, of a long run on a CPU, as soon as 20 steps have shown its speed."""
@@ -223,8 +267,37 @@ class TrainingLoop:
             )
 
     def _save(self, kind: str) -> None:
-        self._trainer.save(kind)
+        try:
+            self._trainer.save(kind)
+        except Diverged as error:
+            raise self._diverged(str(error)) from error
         self._last_save = time.monotonic()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Let the save under way end before an error leaves the run: at Python's end orbax can't."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(UserError):
+                self._trainer.wait_for_checkpoints()
+            raise
+
+    def _require_finite(self, part: str, loss: float, epoch: int) -> None:
+        """Raise a `UserError` if a loss is not finite."""
+        if not math.isfinite(loss):
+            raise self._diverged(f"the {part} loss is not finite in epoch {epoch + 1}")
+
+    def _diverged(self, reason: str) -> UserError:
+        """The error for a run that has diverged; names the last state that is finite."""
+        with contextlib.suppress(UserError):
+            self._trainer.wait_for_checkpoints()
+        found = checkpoints.of_run(self._run.workdir, self._trainer.checkpoint_suffix)
+        kept = f"the last finite state is {found[0]}" if found else "no finite state was saved"
+        return UserError(
+            f"{reason}: the run has diverged; a lower config.optimizer.lr helps, in another --workdir "
+            f"({kept})"
+        )
 
     def _save_if_due(self) -> None:
         minutes = self._run.checkpoint_minutes
@@ -233,14 +306,20 @@ class TrainingLoop:
 
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the process at once."""
+        """Let the first Ctrl-C, SIGTERM or SIGHUP ask for a stop; a second one ends the process at once.
+
+        A closed terminal sends SIGHUP. Under nohup it is ignored, and stays so.
+        """
 
         def ask(number: int, frame: object) -> None:
             if self._stop or self._evaluating:
                 raise KeyboardInterrupt
             self._stop = True
 
-        previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, ask) for number in numbers}
         try:
             yield
         finally:
@@ -248,7 +327,7 @@ class TrainingLoop:
                 signal.signal(number, handler)
 
     def _stop_if_asked(self) -> None:
-        if not self._stop:
+        if not self._stop and self._log.heard:
             return
         trainer = self._trainer
         self._save(checkpoints.LATEST)
@@ -257,7 +336,6 @@ class TrainingLoop:
             f"Interrupted at step {trainer.step} of {self._run.schedule.total}. Everything is saved; "
             "the same command goes on from here."
         )
-        self._log.close()
         raise Interrupted
 
     def _draw_curves(self) -> None:
@@ -278,15 +356,6 @@ class TrainingLoop:
             self._data,
             self._run.workdir,
             title=f"{self._run.model.arch} on {self._data.title}",
-        )
-
-
-def _require_finite(part: str, loss: float, epoch: int) -> None:
-    """Raise a `UserError` if a loss is not finite."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the {part} loss is not finite in epoch {epoch + 1}: the run has diverged; a lower "
-            f"config.optimizer.lr helps (a run can't go on from here: choose another --workdir)"
         )
 
 

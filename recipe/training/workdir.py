@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from recipe.system import files, json_values
 from recipe.system.errors import UserError
 from recipe.system.terminal import printable, shown
+from recipe.training import checkpoints
 from recipe.training.description import RunDescription
 from recipe.training.settings import FREE, fields
 
@@ -51,10 +53,24 @@ def locked(folder: Path) -> Iterator[None]:
             ) from error
         except OSError:  # a network's file system, for instance
             pass
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {platform.node()}")
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()}")
+            file.flush()
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        _sweep(folder)
         yield
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed runs left half-written, in a workdir that is locked."""
+    files.sweep(folder)
+    for kind in (checkpoints.LATEST, checkpoints.BEST):
+        saved = folder / checkpoints.FOLDER / kind
+        files.sweep(saved)
+        for path in saved.glob("*.orbax-checkpoint-tmp*"):  # of runs whose checkpoints orbax's manager wrote
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def check_or_create(run: RunDescription) -> None:
@@ -87,6 +103,18 @@ def check_or_create(run: RunDescription) -> None:
         raise UserError(
             f"{run.workdir} belongs to a run with other {', '.join(different)}; choose another --workdir"
         )
+
+
+def write_layers(run: RunDescription, table: str) -> None:
+    """Write the layer table of the run's network into its workdir.
+
+    Raises:
+      UserError: if that can't be done.
+    """
+    try:
+        files.write_text(run.workdir / "layers.txt", table + "\n")
+    except OSError as error:
+        raise _unwritable(run.workdir, error) from error
 
 
 def write_config(run: RunDescription) -> None:

@@ -14,6 +14,7 @@ import torch
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
+from recipe.system.errors import UserError
 from recipe.training.checkpoints import FOLDER
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,16 +41,16 @@ def test_an_error_of_a_save_is_raised_once_and_later_saves_are_tried(
         writer.wait()
         patch.setattr(torch_ref.checkpoint, "save", full)
         writer.save("latest", 2, TENSORS, {})
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(UserError, match=r"can't save .*\.pt: no space left"):
             writer.wait()
         writer.wait()
         writer.save("latest", 3, TENSORS, {})
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(UserError, match=r"can't save .*\.pt: no space left"):
             writer.save("latest", 4, TENSORS, {})
     assert steps(tmp_path) == ["1.pt"]
     writer.save("latest", 5, TENSORS, progress(5))
     writer.wait()
-    assert steps(tmp_path) == ["5.pt"]
+    assert steps(tmp_path) == ["1.pt", "5.pt"]
     record, tree = torch_ref.checkpoint.read(tmp_path / FOLDER / "latest" / "5.pt")
     assert record["progress"] == progress(5)
     assert torch.equal(tree["model"]["weight"], TENSORS["model"]["weight"])
@@ -74,7 +75,7 @@ def test_a_program_that_ends_waits_for_the_save_under_way(tmp_path: Path):
     assert steps(tmp_path) == ["1.pt"]
 
 
-def test_orbax_keeps_the_newest_of_each_kind_without_a_warning(tmp_path: Path):
+def test_orbax_keeps_the_two_latest_and_one_best_without_a_warning(tmp_path: Path):
     tree = {"params": {"conv1": {"kernel": np.ones((3, 3), np.float32)}}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -84,7 +85,7 @@ def test_orbax_keeps_the_newest_of_each_kind_without_a_warning(tmp_path: Path):
                 writer.save("latest", step, tree, progress(step))
             writer.save("best", first, tree, progress(first))
             writer.wait()
-            assert steps(tmp_path) == [str(first + 1)]
+            assert steps(tmp_path) == [str(first), str(first + 1)]
             assert steps(tmp_path, "best") == [str(first)]
     record, saved = flax_resnet.checkpoint.read(tmp_path / FOLDER / "latest" / "4")
     assert record["progress"] == progress(4)
@@ -118,3 +119,37 @@ def test_of_many_damaged_arrays_orbax_reports_one(tmp_path: Path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == done.stdout.count("is not a readable checkpoint") == 20
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from flax_resnet import checkpoint
+from recipe.system.errors import UserError
+writer = checkpoint.CheckpointWriter(Path(sys.argv[1]), {})
+tree = {"params": {str(i): np.random.default_rng(i).random((200, 200)) for i in range(30)}}
+writer.save("latest", 1, tree, {})
+writer.wait()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+writer.save("latest", 2, tree, {})
+try:
+    writer.wait()
+except UserError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+writer.save("latest", 3, tree, {})
+writer.wait()
+"""
+
+
+def test_a_save_by_orbax_that_fails_is_one_line_and_the_process_ends(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"can't save {tmp_path / FOLDER / 'latest' / '2'}: ")
+    assert len(done.stdout.splitlines()) == 1
+    assert [name for name in steps(tmp_path) if name.isdecimal()] == ["1", "3"]

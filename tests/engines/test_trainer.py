@@ -22,6 +22,7 @@ import torch_ref.checkpoint
 from flax_resnet.naming import by_dotted_path, to_torch_layout, torch_key
 from recipe.data import Dataset
 from recipe.plan import make_plan
+from recipe.system import files
 from recipe.system.errors import UserError
 from recipe.training import checkpoints, workdir
 from recipe.training.description import describe_inference, describe_run
@@ -52,14 +53,14 @@ def final_state(engine: Any, workdir: Path) -> dict[str, np.ndarray]:
     return progress | {name: np.asarray(leaf) for name, leaf in by_dotted_path(saved).items()}
 
 
-def interrupt_after(run: TrainingLoop, step: int) -> None:
-    """Let a run receive Ctrl-C once its trainer has done a step."""
+def interrupt_after(run: TrainingLoop, step: int, number: signal.Signals = signal.SIGINT) -> None:
+    """Let a run receive Ctrl-C, or another signal, once its trainer has done a step."""
     trainer, train_steps = run._trainer, run._trainer.train_steps
 
     def interrupted_steps(at_most: int) -> None:
         train_steps(at_most)
         if trainer.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     trainer.train_steps = interrupted_steps  # type: ignore[method-assign]
 
@@ -198,6 +199,116 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     metrics.write_text(first + first.replace('"epoch": 1', '"epoch": 2') + '{"epoch": 2, "st')
     make_run(engine, config, data, tmp_path / "killed").train()
     assert without_times(read_metrics(tmp_path / "killed")) == without_times(read_metrics(tmp_path / "whole"))
+
+
+def damage(path: Path) -> None:
+    """Flip a bit in the middle of a checkpoint's largest file."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    file = max(files, key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 64
+    file.write_bytes(content)
+
+
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The latest damaged; all latest deleted; all damaged; all deleted. And no record is lost silently."""
+    suffix = CHECKPOINT[engine.__name__].SUFFIX
+    make_run(engine, config, data, tmp_path).train()
+    whole, saved = final_state(engine, tmp_path), tmp_path / "checkpoints"
+    records = without_times(read_metrics(tmp_path))
+    assert sorted(path.name for path in (saved / "latest").iterdir()) == [f"4{suffix}", f"8{suffix}"]
+
+    for path in saved.glob(f"*/8{suffix}"):
+        damage(path)
+    capsys.readouterr()
+    make_run(engine, config, data, tmp_path).train()
+    said = capsys.readouterr().out
+    assert f"8{suffix}.damaged, and the run goes on from {saved}" in said
+    assert "epoch 2 ended behind the checkpoint" in said
+    again = final_state(engine, tmp_path)
+    assert [key for key in whole if not np.array_equal(whole[key], again[key])] == []
+    assert without_times(read_metrics(tmp_path)) == records
+
+    for path in (saved / "latest").iterdir():
+        files.remove(path)
+    make_run(engine, config, data, tmp_path).train()
+    assert without_times(read_metrics(tmp_path)) == records
+
+    found = checkpoints.of_run(tmp_path, suffix)
+    for path in found:
+        damage(path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*choose another --workdir"):
+        make_run(engine, config, data, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert checkpoints.of_run(tmp_path, suffix) == found
+
+    files.remove(saved)
+    capsys.readouterr()
+    make_run(engine, config, data, tmp_path)
+    assert "has records of epochs, but no checkpoint: the run begins anew" in capsys.readouterr().out
+
+
+def test_the_best_that_a_kill_kept_from_the_disk_is_saved_by_the_next_start(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    make_run(engine, config, data, tmp_path).train()
+    suffix = CHECKPOINT[engine.__name__].SUFFIX
+    files.remove(tmp_path / "checkpoints" / "best")
+    make_run(engine, config, data, tmp_path)._trainer.wait_for_checkpoints()
+    best = checkpoints.newest(tmp_path / "checkpoints" / "best", suffix)
+    assert best is not None
+    assert checkpoints.step_of(best) == 8
+
+
+def test_what_is_not_finite_is_neither_saved_nor_used(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    run = make_run(engine, config, data, tmp_path)
+    run._trainer.save("latest")
+    run._trainer.wait_for_checkpoints()
+    spoil(run._trainer)
+    run._trainer.step = 1  # type: ignore[misc]
+    suffix = CHECKPOINT[engine.__name__].SUFFIX
+    kept = tmp_path / "checkpoints" / "latest" / f"0{suffix}"
+    with pytest.raises(
+        UserError, match=rf"(params|model)\..* holds NaN or infinity at step 1: .*finite state is {kept}"
+    ):
+        run._save("latest")
+    assert checkpoints.of_run(tmp_path, suffix) == [kept]
+
+    form = CHECKPOINT[engine.__name__]
+    record, _ = form.read(kept)
+    form.write(kept.with_name(f"1{suffix}"), record, run._trainer.get_state())
+    for use in (
+        lambda: engine.load(str(tmp_path), describe_inference(config)),
+        lambda: make_run(engine, config, data, tmp_path),
+    ):
+        with pytest.raises(UserError, match=rf"1{suffix} holds NaN or infinity in .*: its run diverged"):
+            use()
+
+
+def test_a_hangup_or_a_reader_that_is_gone_saves_first(
+    config: Any, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = make_run(torch_ref, config, data, tmp_path / "hangup")
+    interrupt_after(run, 3, signal.SIGHUP)
+    with pytest.raises(Interrupted):
+        run.train()
+    assert final_state(torch_ref, tmp_path / "hangup")["progress"][0] == 3
+
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("recipe.training.log.tqdm.write", gone)
+    monkeypatch.setattr("recipe.training.log.silence", lambda: None)
+    run = make_run(torch_ref, config, data, tmp_path / "pipe")
+    with pytest.raises(Interrupted):
+        run.train()
+    assert final_state(torch_ref, tmp_path / "pipe")["progress"][0] == 1
+    assert "Interrupted at step 1 of 8" in (tmp_path / "pipe" / "log.txt").read_text()
 
 
 def test_a_finished_run_only_evaluates(engine: Any, config: Any, data: Dataset, tmp_path: Path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,6 +102,69 @@ def test_a_new_folder_replaces_the_old_one(tmp_path: Path):
             (temporary / name).touch()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_never_absent_but_between_two_renames(
+    exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whichever operation a kill comes at; where there is no exchange, the next call finds the old one."""
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda a, b: False)
+    path = tmp_path / "folder"
+
+    class Kill(BaseException):
+        pass
+
+    def write(name: str) -> None:
+        with files.atomic_folder(path) as new:
+            new.mkdir()
+            (new / name).touch()
+
+    for at in range(4):
+        if path.exists():
+            files.remove(path)
+        write("old")
+        calls = iter(range(9))
+
+        def killed(
+            self: Path, target: Path, rename: Any = Path.rename, calls: Any = calls, at: int = at
+        ) -> Path:
+            if next(calls) == at:
+                raise Kill
+            return Path(rename(self, target))
+
+        with monkeypatch.context() as patch, contextlib.suppress(Kill):
+            patch.setattr(Path, "rename", killed)
+            write("new")
+        if exchange:
+            assert path.exists()
+        files.sweep(tmp_path)
+        assert [file.name for file in path.iterdir()] in (["old"], ["new"])
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_sweep_takes_what_the_dead_left_and_no_more(tmp_path: Path):
+    kept = [tmp_path / name for name in (".hidden", "data-0123456789abcdef", ".x-0123456789ABCDEF", ".lock")]
+    for path in kept:
+        path.touch()
+    (tmp_path / ".config-0123456789abcdef.json").touch()
+    (tmp_path / ".4-0123456789abcdef").mkdir()
+    with files.atomic_path(tmp_path / "file.txt") as mine, files.atomic_folder(tmp_path / "folder") as new:
+        new.mkdir()
+        files.sweep(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([*kept, mine, new.parent])
+        mine.write_text("text")
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "file.txt", tmp_path / "folder"])
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path):
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*/file\.txt'"),
+        files.atomic_path(tmp_path / "file.txt"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
 
 
 @given(

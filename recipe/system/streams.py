@@ -1,0 +1,34 @@
+"""Standard input, output and errors, which whoever started the program may have closed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def open_closed() -> None:
+    """Open the null device in the place of standard streams that are closed.
+
+    Else the next file that is opened would get their number, and what a library prints would land in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest number that is free
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
+
+
+def silence() -> None:
+    """Lead standard output to the null device, once its reader is gone: Python flushes it at the end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream that is no file, such as a test's
+        pass
+    finally:
+        os.close(null)
