@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import threading
@@ -24,6 +25,7 @@ from recipe.training.checkpoints import FOLDER, check_record, unreadable
 
 Tree = dict[str, Any]
 SUFFIX = ""  # a checkpoint is a folder
+MULTIPLE, SMALL = 20, 1 << 20  # of a folder's size, and bytes: what its arrays may have, which are compressed
 
 
 class CheckpointWriter(writer.CheckpointWriter):
@@ -91,11 +93,14 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         sealed = json_values.parse((path / "record" / "metadata").read_bytes())  # by orbax's JSON handler
         with first_error_only(), ocp.Checkpointer(handler) as checkpointer:
             shapes = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
+            _check_size(shapes, path)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             restored = checkpointer.restore(
                 path.absolute(),
                 args=ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=as_numpy)),
             )
+    except UserError:
+        raise
     except Exception as error:  # orbax and tensorstore raise many types for a damaged folder
         raise unreadable(path, error) from error
     record = integrity.check(sealed, _digests(restored["state"]), path)
@@ -114,6 +119,20 @@ def _os_error(error: OSError | ValueError) -> OSError:
 def not_finite(tree: Tree) -> list[str]:
     """The names of the arrays in a tree that hold NaN or infinity."""
     return [name for name, leaf in by_dotted_path(tree).items() if not np.isfinite(leaf).all()]
+
+
+def _check_size(shapes: Any, path: Path) -> None:
+    """Raise `Damaged` if the arrays are said to be far larger than the folder that holds them.
+
+    An array is nothing but its shape where it has no values, or the same ones throughout.
+    """
+    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    said = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(shapes))
+    if said > MULTIPLE * stored + SMALL:
+        raise Damaged(
+            f"{path} was not read: it has {stored:,} bytes, and its arrays are said to have {said:,}; take "
+            "another copy of it"
+        )
 
 
 def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:

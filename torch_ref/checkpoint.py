@@ -18,8 +18,10 @@ from torch import Tensor
 from recipe.system import integrity, json_values
 from recipe.system.errors import Damaged, UserError
 from recipe.system.files import atomic_path
+from recipe.system.pickles import TooMuch
 from recipe.training import writer
 from recipe.training.checkpoints import check_record, unreadable
+from torch_ref import bounds
 
 SUFFIX = ".pt"  # a checkpoint is a file
 # Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
@@ -93,7 +95,8 @@ def load(path: Path) -> Any:
     """`torch.load` without running any code from the file.
 
     Raises:
-      UserError: if the file wants to run code, or is damaged, or PyTorch is too old to keep it from that.
+      UserError: if the file wants to run code, is damaged or takes much more than its size (see
+        `torch_ref.bounds`), or if PyTorch is too old to keep it from that.
     """
     if torch.__version__ < SAFE_SINCE:  # which PyTorch compares as versions
         raise UserError(
@@ -102,7 +105,15 @@ def load(path: Path) -> Any:
         )
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            bounds.check_file(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            bounds.check_tensors(content, path)
+            return content
+    except TooMuch as error:
+        raise Damaged(  # a flipped bit may have made it so
+            f"{path} was not read: {error}. Ask its owner for the weights alone: "
+            "torch.save(model.state_dict(), …)"
+        ) from error
     except Exception as error:  # torch, zipfile and pickle raise many types for a damaged file
         if code := re.search(r"GLOBAL ([\w.]+)|(?=TorchScript)", str(error)):
             what = code[1] or "TorchScript"

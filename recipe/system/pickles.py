@@ -14,41 +14,47 @@ DEEPEST = 100  # objects within each other; a training run's have ten
 MOST_OBJECTS = 5_000_000  # each counted as often as it is reached; a run of ResNet152 has 50,000
 LETTERS = 64  # that count as one object more
 
+_CALL = ("REDUCE", "NEWOBJ", "NEWOBJ_EX")  # the first of what they take
 _CHANGE = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # the first of what they take
 
 
+class TooMuch(ValueError):
+    """What a pickle would make is beyond the limits of this file, for the reason in the message."""
+
+
 class _Object:
-    """What an instruction makes: how large it is by itself, and what is in it."""
+    """What an instruction makes: how large it is by itself, what is in it, and its name if it is imported."""
 
-    def __init__(self, size: int, inside: list[_Object]):
-        self.size, self.inside = size, inside
+    def __init__(self, size: int, inside: list[_Object], name: str = ""):
+        self.size, self.inside, self.name = size, inside, name
 
 
-def survey(file: IO[bytes]) -> set[str]:
-    """Follow a pickle's instructions to its end, where the file is left, and return what it imports.
+def survey(file: IO[bytes]) -> tuple[set[str], set[str]]:
+    """Follow a pickle's instructions to its end, where the file is left.
 
     Returns:
-      the full names of all that it takes from modules, such as "collections.OrderedDict".
+      the full names of all that it takes from modules by its own instruction, such as
+      "collections.OrderedDict", and of those what it calls.
 
     Raises:
-      ValueError: the reason, if it is no whole pickle, or what it would make is deeper or larger than the
-        limits of this file.
+      TooMuch: if what it would make is deeper or larger than the limits of this file.
+      ValueError: the reason, if it is no whole pickle.
     """
     stack: list[_Object] = []
     marks: list[int] = []  # places in the stack
     memo: dict[Any, _Object] = {}
     made = _Object(0, [])  # all that is made: also what is dropped again has been hashed, say
-    names = set()
+    names, calls = set(), set()
     try:
         for count, (code, argument, _) in enumerate(pickletools.genops(file), 1):
-            if code.name in ("GLOBAL", "INST"):
-                names.add(str(argument).replace(" ", "."))
+            name = str(argument).replace(" ", ".") if code.name in ("GLOBAL", "INST") else ""
+            names |= {name} if name else set()
             if code.name == "MARK":
                 marks.append(len(stack))
             elif code.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
                 number = len(memo) if argument is None else argument
                 if number > count:  # for which a table of that length would be made
-                    raise ValueError(f"it gives an object the number {number:,}, of fewer than {count:,}")
+                    raise TooMuch(f"it gives an object the number {number:,}, of fewer than {count:,}")
                 memo[number] = stack[-1]
             elif code.name in ("GET", "BINGET", "LONG_BINGET"):
                 stack.append(memo[argument])
@@ -56,19 +62,21 @@ def survey(file: IO[bytes]) -> set[str]:
                 stack.append(stack[-1])
             else:
                 taken = _take(code.stack_before, stack, marks)
+                if code.name in _CALL:
+                    calls.add(taken[0].name)
                 if code.name in _CHANGE:
                     taken[0].inside += taken[1:]
                     stack.append(taken[0])
                 elif code.stack_after:
                     letters = len(argument) if isinstance(argument, str | bytes) else 0
-                    stack.append(_Object(1 + letters // LETTERS, taken))
+                    stack.append(_Object(1 + letters // LETTERS, taken, name))
                 else:  # STOP, POP, POP_MARK
                     made.inside += taken
     except (IndexError, KeyError) as error:
         raise ValueError("its instructions do not fit together") from error
     made.inside += stack
     _weigh(made)
-    return names
+    return names, calls - {""}
 
 
 def _take(before: list[Any], stack: list[_Object], marks: list[int]) -> list[_Object]:
@@ -84,7 +92,7 @@ def _take(before: list[Any], stack: list[_Object], marks: list[int]) -> list[_Ob
 
 
 def _weigh(root: _Object) -> None:
-    """Raise a `ValueError` if the objects in `root`, at any depth, are too many, too deep, or a circle."""
+    """Raise `TooMuch` if the objects in `root`, at any depth, are too many, too deep, or a circle."""
     found: dict[int, tuple[int, int]] = {}  # id → size with all that is inside, and depth
     path: list[tuple[_Object, Iterator[_Object]]] = [(root, iter(root.inside))]
     on_path = {id(root)}
@@ -98,11 +106,11 @@ def _weigh(root: _Object) -> None:
             depth = 1 + max((found[id(inner)][1] for inner in item.inside), default=0)
             found[id(item)] = size, depth
             if size > MOST_OBJECTS:
-                raise ValueError(f"it stands for more than {MOST_OBJECTS:,} objects")
+                raise TooMuch(f"it stands for more than {MOST_OBJECTS:,} objects")
             if depth > DEEPEST + 1:
-                raise ValueError(f"it has more than {DEEPEST} objects within each other")
+                raise TooMuch(f"it has more than {DEEPEST} objects within each other")
         elif id(inner) in on_path:
-            raise ValueError("it holds an object that is within itself")
+            raise TooMuch("it holds an object that is within itself")
         else:
             on_path.add(id(inner))
             path.append((inner, iter(inner.inside)))

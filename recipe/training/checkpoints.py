@@ -133,7 +133,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
     if isinstance(error, PermissionError | MemoryError):
         return UserError(f"can't read {path}: {type(error).__name__}: {reason}")
     return Damaged(
-        f"{path} is not a readable checkpoint (truncated, or none at all): {type(error).__name__}: {reason}"
+        f"{path} is not a readable checkpoint (damaged, or none at all): {type(error).__name__}: {reason}"
     )
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from recipe.system import pickles
 
+
+class Never:
+    """What is imported and not called."""
+
+    name = f"{__name__}.Never"
+
+
 CONTENT = {
+    "class": Never,
     "a": [1, 2.5, (1, 2), {"x": None, 3: b"b"}], "o": OrderedDict(a=1), "s": {1, 2}, "n": 2**70, "t": True,
     "same": [[7]] * 3, "long": "x" * 100, "b": bytearray(b"x"),
 }  # fmt: skip
@@ -20,10 +28,13 @@ CONTENT = {
 @pytest.mark.parametrize("protocol", range(6))
 def test_what_is_imported_is_named_and_the_file_left_at_the_end(protocol: int):
     file = io.BytesIO(pickle.dumps(CONTENT, protocol) + b"rest")
-    names = pickles.survey(file)
+    names, calls = pickles.survey(file)
     assert file.read() == b"rest"
     if protocol < 4:  # later ones name modules by texts
         assert "collections.OrderedDict" in names
+        assert calls <= names
+        assert "collections.OrderedDict" in calls
+        assert Never.name in names - calls
 
 
 def within(value: Any, levels: int, times: int) -> Any:
@@ -41,7 +52,7 @@ def test_objects_are_counted_as_often_as_they_are_reached(monkeypatch: pytest.Mo
     monkeypatch.setattr(pickles, "MOST_OBJECTS", 1111)
     survey(within(1, 3, 10))
     monkeypatch.setattr(pickles, "MOST_OBJECTS", 1110)
-    with pytest.raises(ValueError, match="stands for more than 1,110 objects"):
+    with pytest.raises(pickles.TooMuch, match="stands for more than 1,110 objects"):
         survey(within(1, 3, 10))
 
 
@@ -50,29 +61,29 @@ def test_objects_are_counted_as_often_as_they_are_reached(monkeypatch: pytest.Mo
     [within(1, 40, 10), tuple(within(1, 40, 2)), {"key": within(1, 40, 10)}, ["x" * 100_000] * 10_000],
 )
 def test_what_would_never_end_is_refused(content: Any):
-    with pytest.raises(ValueError, match="stands for more than 5,000,000 objects"):
+    with pytest.raises(pickles.TooMuch, match="stands for more than 5,000,000 objects"):
         survey(content)
 
 
 def test_a_key_that_would_be_hashed_for_ever_is_refused_even_if_it_is_dropped():
     key = b"K\x01" + b"2\x86" * 60  # a number; a pair of the last one and itself
     for pickle_ in (b"}" + key + b"Ns.", key + b"0N."):
-        with pytest.raises(ValueError, match="stands for more than"):
+        with pytest.raises(pickles.TooMuch, match="stands for more than"):
             pickles.survey(io.BytesIO(pickle_))
 
 
 def test_depth_is_bounded():
     survey(within(1, pickles.DEEPEST - 1, 1))
-    with pytest.raises(ValueError, match="more than 100 objects within each other"):
+    with pytest.raises(pickles.TooMuch, match="more than 100 objects within each other"):
         survey(within(1, pickles.DEEPEST, 1))
-    with pytest.raises(ValueError, match="more than 100 objects within each other"):
+    with pytest.raises(pickles.TooMuch, match="more than 100 objects within each other"):
         pickles.survey(io.BytesIO(b"]" * 100_000 + b"a" * 99_999 + b"."))
 
 
 def test_a_list_within_itself_is_refused():
     content: list[Any] = []
     content.append([content])
-    with pytest.raises(ValueError, match="within itself"):
+    with pytest.raises(pickles.TooMuch, match="within itself"):
         survey(content)
 
 
