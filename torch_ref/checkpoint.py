@@ -68,7 +68,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_bytes(buffer.getvalue())  # a view would outlive the buffer when that fails
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tree]:
