@@ -85,9 +85,9 @@ class TrainingLoop:
             except Damaged as error:
                 damaged[path] = error
                 continue
-            for other, error in damaged.items():
+            for other, reason in damaged.items():
                 aside = checkpoints.set_aside(other)
-                self.say(f"{error}; it is now {aside}, and the run goes on from {path}")
+                self.say(f"{reason}; it is now {aside}, and the run goes on from {path}")
             return
         if damaged:
             raise UserError(
