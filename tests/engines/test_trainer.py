@@ -293,10 +293,14 @@ def test_what_is_not_finite_is_neither_saved_nor_used(
 def test_a_hangup_or_a_reader_that_is_gone_saves_first(
     config: Any, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    run = make_run(torch_ref, config, data, tmp_path / "hangup")
-    interrupt_after(run, 3, signal.SIGHUP)
-    with pytest.raises(Interrupted):
-        run.train()
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+    try:
+        run = make_run(torch_ref, config, data, tmp_path / "hangup")
+        interrupt_after(run, 3, signal.SIGHUP)
+        with pytest.raises(Interrupted):
+            run.train()
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert final_state(torch_ref, tmp_path / "hangup")["progress"][0] == 3
 
     def gone(text: str) -> None:
