@@ -17,10 +17,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import r18
-from recipe.system import files, streams
-from recipe.system.errors import DatasetUnavailable, UserError, choice, is_of_environment, nearest
+from recipe.system import files, program
+from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
 from recipe.system.memory import keep_freed_memory
-from recipe.system.terminal import lines
 
 if TYPE_CHECKING:  # loaded behind the flags
     from recipe.data import Dataset
@@ -44,27 +43,10 @@ def main() -> int:
 
     A prediction that can't read some of the images returns 1.
     """
-    streams.open_closed()
     keep_freed_memory()
-    try:
-        arguments = parse()
-        status = run(arguments, CONFIG.value)
-        sys.stdout.flush()  # here, where an error can still be told
-        return status
-    except BrokenPipeError:  # whoever read the output has gone, such as `head -1`
-        streams.silence()
-        return 141  # as a shell says of a program that SIGPIPE ended
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
-        print(f"error: {lines(str(error))}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        if not is_of_environment(error):
-            raise
-        print(f"error: {error}; correct the variable, or unset it", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. Earlier checkpoints are intact.", file=sys.stderr)
-        return 130
+    return program.run(
+        lambda: run(parse(), CONFIG.value), interrupted="Interrupted. Earlier checkpoints are intact."
+    )
 
 
 def run(arguments: list[str], config: ConfigDict) -> int:

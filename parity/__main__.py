@@ -24,8 +24,8 @@ from parity.convert import cli as convert
 from parity.mutants import cli as mutants
 from parity.speed import cli as speed
 from parity.verify import cli as verify
-from recipe.system.errors import UserError, is_of_environment
-from recipe.system.terminal import lines
+from recipe.system import program
+from recipe.system.errors import UserError
 
 
 class Command(NamedTuple):
@@ -65,20 +65,12 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
-    try:
+
+    def command() -> int:
         options = parser().parse_args(arguments)
         return options.run(options)
-    except (UserError, OSError) as error:
-        print(f"error: {lines(str(error))}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        if not is_of_environment(error):
-            raise
-        print(f"error: {error}; correct the variable, or unset it", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. What was there before is whole.", file=sys.stderr)
-        return 130
+
+    return program.run(command, interrupted="Interrupted. What was there before is whole.")
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,0 +1,38 @@
+"""How a program ends: with an exit status, and one line for what its user can mend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from recipe.system import streams
+from recipe.system.errors import UserError, is_of_environment
+from recipe.system.terminal import lines
+
+
+def run(program: Callable[[], int], interrupted: str) -> int:
+    """Run a program and return its exit status: 2 for wrong input, 130 when interrupted, else its own.
+
+    Args:
+      program: returns its exit status.
+      interrupted: what is said after Ctrl-C.
+    """
+    streams.open_closed()
+    try:
+        status = program()
+        sys.stdout.flush()  # here, where an error can still be told
+        return status
+    except BrokenPipeError:  # whoever read the output has gone, such as `head -1`
+        streams.silence()
+        return 141  # as a shell says of a program that SIGPIPE ended
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
+        print(f"error: {lines(str(error))}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        if not is_of_environment(error):
+            raise
+        print(f"error: {error}; correct the variable, or unset it", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
