@@ -6,7 +6,8 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+from recipe.data.cifar.facts import CIFAR
+
 _CIFAR100 = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
     can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur
@@ -17,7 +18,7 @@ _CIFAR100 = """
     sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
     willow_tree wolf woman worm
 """
-CIFAR10, CIFAR100 = tuple(_CIFAR10.split()), tuple(_CIFAR100.split())
+CIFAR10, CIFAR100 = CIFAR["cifar10"].class_names, tuple(_CIFAR100.split())
 
 
 def _imagenet() -> tuple[str, ...]:
