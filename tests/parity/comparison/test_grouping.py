@@ -62,6 +62,7 @@ def test_in_bfloat16_a_part_that_is_zero_but_for_rounding_has_the_wholes_budget(
     )
     assert (one.ratio <= 1) is equal
     assert one.ratio == pytest.approx(error / 8e-3)
+    assert one.error == pytest.approx(error / (size or 1.0))  # of the norm, where there is one
 
 
 def test_own_errors_of_the_parts_of_an_array():
