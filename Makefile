@@ -3,6 +3,7 @@
 # make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make heavy   tests that take minutes: the native kernels under sanitizers
+# make stress  processes killed, disks full and files damaged, thousands of times, into docs/reliability.md (40 minutes)
 # make setup   the set-up alone: a virtual environment with the pinned packages
 #
 # VENV and PYTHON choose another environment and interpreter: make test VENV=.venv311 PYTHON=python3.11
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
-.PHONY: setup train test heavy parity alarms aot
+.PHONY: setup train test heavy stress parity alarms aot
 setup: $(STAMP)
 
 $(STAMP): requirements.txt scripts/find_python.sh
@@ -36,6 +37,9 @@ test: setup
 
 heavy: setup
 	$(BIN)/python -m pytest -m heavy
+
+stress: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stress --write  # two parts at a time, with a thread each
 
 parity: setup alarms
 	echo "$(NETWORKS)" | tr , '\n' | while read -r network; do $(BIN)/python -m parity verify $$network || exit 1; done
