@@ -23,9 +23,9 @@ def keep_programs() -> None:
     Raises:
       UserError: if a variable names no local folder.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    if not jax.config.values["jax_enable_compilation_cache"]:
         return
-    if variable("JAX_COMPILATION_CACHE_DIR") or jax.config.jax_compilation_cache_dir:
+    if variable("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]:
         return
     # Beside the decoded datasets. A home folder may be shared by machines, and JAX's keys know no processors:
     # XLA would find programs for another one, and complain of each before it compiles anew.

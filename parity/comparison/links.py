@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def flax_pins(links: Iterable[Link], pins: Pins) -> Pins:
     }
 
 
-def input_ways(leaves_t: Sequence[object], convert: Callable[[list[object]], Sequence[object]]) -> InputWays:
+def input_ways(leaves_t: Sequence[Any], convert: Callable[[list[Any]], Sequence[Any]]) -> InputWays:
     """How gradients of PyTorch's float inputs go to Flax's, where those are the same numbers in another
     order.
 

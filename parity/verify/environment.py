@@ -32,7 +32,7 @@ def environment(case: Case) -> dict[str, str]:
         "kernels in f32 and bf16": choose(case.cpu_kernels, "f32")[1],
         "torch threads": str(torch.get_num_threads()),
         "jax_enable_x64": "True, but False in trainers of f32 and bf16",
-        "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "jax_default_matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
         "convolution precision in Flax": "HIGHEST for f32 and f64",
         "TF32 in torch": f"cuDNN {torch.backends.cudnn.allow_tf32}, "
         f"matmul {torch.backends.cuda.matmul.allow_tf32}",

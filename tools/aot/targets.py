@@ -23,7 +23,7 @@ class Target(NamedTuple):
     name: str
     platform: str  # as JAX calls it: cuda | tpu
     devices: list[jax.Device]
-    options: dict[str, str]  # XLA's
+    options: dict[str, str | bool]  # XLA's
 
 
 def h100() -> Target:

@@ -15,6 +15,7 @@ from jax._src import ad_util
 from jax.extend import core
 
 from parity.comparison.float64.calls import Evaluator, again
+from parity.comparison.float64.types import Jaxpr
 
 
 def custom_jvp(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
@@ -50,7 +51,7 @@ def custom_vjp(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     def call(*args: Any) -> list[Any]:
         return run.evaluate(p["call_jaxpr"], args)
 
-    def trace_forward() -> tuple[core.Jaxpr, list[Any], list[int | None]]:
+    def trace_forward() -> tuple[Jaxpr, list[Any], list[int | None]]:
         jaxpr, consts = p["fwd_jaxpr_thunk"].call_wrapped(*[True] * len(in_avals[count:]))
         return jaxpr, consts, p["out_trees"]()[2]
 

@@ -28,7 +28,7 @@ class Evaluator(Protocol):
         """Raise a `UserError` that names the primitive and place of the equation at hand."""
 
     def evaluate(
-        self, jaxpr: core.Jaxpr, args: Sequence[Any], consts: Sequence[Any] | None = None
+        self, jaxpr: types.Jaxpr, args: Sequence[Any], consts: Sequence[Any] | None = None
     ) -> list[Any]:
         """The outputs of a jaxpr for `args` in widened dtypes."""
 
@@ -56,7 +56,7 @@ def jit(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     return _draw(eqn, ins) if _is_draw(eqn) else inline(run, eqn, ins)
 
 
-def again(jaxpr: core.Jaxpr, ins: list[Any]) -> list[Any] | None:
+def again(jaxpr: types.Jaxpr, ins: list[Any]) -> list[Any] | None:
     """The outputs of a function of JAX's own that computes otherwise with float64; None if it is another."""
     file, function = _OTHERWISE.get(jaxpr.debug_info.func_name, ("", None))
     if function is None or not types.is_of_jax(jaxpr, file):
@@ -77,7 +77,7 @@ def _is_draw(eqn: core.JaxprEqn) -> bool:
     return free and types.is_of_jax(jaxpr, "_src/random/") and _has_draws(jaxpr)
 
 
-def _has_draws(jaxpr: core.Jaxpr) -> bool:
+def _has_draws(jaxpr: types.Jaxpr) -> bool:
     return any(
         eqn.primitive.name in DRAWS or any(map(_has_draws, types.jaxprs_in(eqn.params))) for eqn in jaxpr.eqns
     )
@@ -174,7 +174,7 @@ def with_jaxprs(run: Evaluator, eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]
     return bind(eqn, ins, params)
 
 
-def _widened(run: Evaluator, jaxpr: core.Jaxpr, consts: Sequence[Any] | None) -> core.ClosedJaxpr:
+def _widened(run: Evaluator, jaxpr: types.Jaxpr, consts: Sequence[Any] | None) -> core.ClosedJaxpr:
     avals = [types.widened_aval(v) for v in jaxpr.invars]
     return jax.make_jaxpr(lambda *args: run.evaluate(jaxpr, args, consts))(*avals)
 

@@ -44,7 +44,7 @@ def in_float64(fn: Callable[..., Any], narrowed: list[str] | None = None) -> Cal
     places = [] if narrowed is None else narrowed
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not jax.config.jax_enable_x64:
+        if not jax.config.values["jax_enable_x64"]:
             raise UserError(
                 "float64 is off in JAX: call what `in_float64` returns within `jax.enable_x64(True)`"
             )
@@ -58,7 +58,7 @@ def in_float64(fn: Callable[..., Any], narrowed: list[str] | None = None) -> Cal
     return run
 
 
-def _trace(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[core.Jaxpr, Any]:
+def _trace(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[types.Jaxpr, Any]:
     """The jaxpr of `fn` and the shapes of its outputs' tree.
 
     Float64 inputs break loops whose carry starts as float32 whatever the inputs are (Flax's RNN cells); such
@@ -99,7 +99,9 @@ def draws_random(fn: Callable[..., Any], *args: Any) -> list[str]:
     return list(dict.fromkeys(draws))
 
 
-def _nested(jaxpr: core.Jaxpr, within: tuple[core.JaxprEqn, ...] = ()) -> Iterator[tuple[core.JaxprEqn, ...]]:
+def _nested(
+    jaxpr: types.Jaxpr, within: tuple[core.JaxprEqn, ...] = ()
+) -> Iterator[tuple[core.JaxprEqn, ...]]:
     """Every equation, behind those that it is within."""
     for eqn in jaxpr.eqns:
         yield (*within, eqn)
@@ -136,7 +138,7 @@ class _Float64:
         raise UserError(f"{name} in {types.place(self.within)} can't be run in float64: {why}")
 
     def evaluate(
-        self, jaxpr: core.Jaxpr, args: Sequence[Any], consts: Sequence[Any] | None = None
+        self, jaxpr: types.Jaxpr, args: Sequence[Any], consts: Sequence[Any] | None = None
     ) -> list[Any]:
         """The outputs of a jaxpr for `args` in widened dtypes; `consts` if they are not the jaxpr's own."""
         consts = getattr(jaxpr, "consts", ()) if consts is None else consts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,10 @@ from jax.extend import core
 
 FLOAT64, COMPLEX128 = np.dtype(np.float64), np.dtype(np.complex128)
 _JAX = Path(jax.__file__).parent
-_NARROW: weakref.WeakKeyDictionary[core.Jaxpr, bool] = weakref.WeakKeyDictionary()
-_RULES: weakref.WeakKeyDictionary[core.Jaxpr, bool] = weakref.WeakKeyDictionary()
+Jaxpr: TypeAlias = core.Jaxpr | core.ClosedJaxpr  # with its constants: a type of its own until JAX 0.11
+
+_NARROW: weakref.WeakKeyDictionary[Jaxpr, bool] = weakref.WeakKeyDictionary()
+_RULES: weakref.WeakKeyDictionary[Jaxpr, bool] = weakref.WeakKeyDictionary()
 
 
 def widened(dtype: Any) -> Any:
@@ -50,11 +52,11 @@ def widened_aval(atom: Any) -> jax.ShapeDtypeStruct:
 
 
 def is_jaxpr(value: Any) -> bool:
-    """Whether a parameter is a jaxpr: with its constants or without, which are two types until JAX 0.11."""
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+    """Whether a parameter is a jaxpr."""
+    return isinstance(value, Jaxpr)
 
 
-def jaxprs_in(value: Any) -> Iterator[core.Jaxpr]:
+def jaxprs_in(value: Any) -> Iterator[Jaxpr]:
     """The jaxprs in an equation's parameters, in dicts, tuples and lists too."""
     if is_jaxpr(value):
         yield value
@@ -82,7 +84,7 @@ def touches_narrow(eqn: core.JaxprEqn) -> bool:
     return reduces_precision(eqn) or any(has_narrow(jaxpr) for jaxpr in jaxprs_in(eqn.params))
 
 
-def has_narrow(jaxpr: core.Jaxpr) -> bool:
+def has_narrow(jaxpr: Jaxpr) -> bool:
     """`touches_narrow` of any of a jaxpr's equations. Calls share jaxprs, so answers are kept."""
     if jaxpr not in _NARROW:
         atoms = [*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars]
@@ -124,7 +126,7 @@ def place(eqns: Sequence[core.JaxprEqn]) -> str:
     return "unknown place"
 
 
-def is_of_jax(jaxpr: core.Jaxpr, path: str) -> bool:
+def is_of_jax(jaxpr: Jaxpr, path: str) -> bool:
     """Whether a jaxpr is of a function of JAX's own: `path` is of its file or folder in the package."""
     return (jaxpr.debug_info.func_filename or "").startswith(str(_JAX / path))
 
