@@ -37,7 +37,8 @@ def default() -> ConfigDict:
     config.cpu_kernels = "auto"  # JAX on a CPU: auto (native code where it can be built) | xla
     config.epochs = 200  # passes over the training images
     config.batch_size = 128  # images per step; an epoch is ⌊N / batch_size⌋ full batches
-    # steps between two looks at progress, checkpoints and Ctrl-C, 100 at most; JAX runs them in one program
+    # steps between two looks at progress, checkpoints and Ctrl-C, 100 at most, and fewer where they take more
+    # than seconds; JAX runs them in one program
     config.steps_per_dispatch = (
         0  # 0: 10 for JAX on an accelerator, 1 on a CPU (loops are slow) and in PyTorch
     )

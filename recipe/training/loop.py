@@ -23,6 +23,7 @@ from recipe.training.description import RunDescription
 from recipe.training.engine import Sums, Trainer
 from recipe.training.log import RunLog, read_metrics
 from recipe.training.metrics import Evaluation, evaluate
+from recipe.training.pace import Pace
 from recipe.training.progress import Progress, duration
 from recipe.training.writer import Diverged
 
@@ -53,6 +54,7 @@ class TrainingLoop:
         self._first_epoch = self._start_step = 0
         self._last_save = self._last_curves = self._last_look = time.monotonic()
         self._stop = self._evaluating = self._warned = False
+        self._paces: dict[int | None, Pace] = {}  # by the size of the images, on which a step's time depends
 
     def restore(self) -> None:
         """Go on from the workdir's newest checkpoint that is whole, if it has any; say what is not.
@@ -162,7 +164,9 @@ class TrainingLoop:
         """
         run, trainer = self._run, self._trainer
         end = (epoch + 1) * run.steps_per_epoch
-        trainer.start_epoch(run.plan_of_epoch(epoch), run.image_size_of_epoch(epoch))
+        image_size = run.image_size_of_epoch(epoch)
+        trainer.start_epoch(run.plan_of_epoch(epoch), image_size)
+        pace = self._paces.setdefault(image_size, Pace(trainer))
         started = time.monotonic()
         progress = Progress(
             epoch + 1,
@@ -174,7 +178,7 @@ class TrainingLoop:
         )
         with contextlib.closing(progress):
             while trainer.step < end:
-                trainer.train_steps(at_most=end - trainer.step)
+                pace.dispatch(at_most=end - trainer.step)
                 self._start_up_is_over()
                 self._stop_if_diverged(epoch)  # before that is saved
                 progress.update(trainer.step - epoch * run.steps_per_epoch, trainer, self.say)

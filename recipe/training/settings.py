@@ -26,7 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63),
     "epochs": (1, 10**6),
     "batch_size": (1, 10**9),
-    "steps_per_dispatch": (0, 100),  # nothing is shown, saved or heard meanwhile
+    "steps_per_dispatch": (0, 100),
     "eval_batch_size": (1, 10**9),
     "label_smoothing": (0, 1),
     "data.holdout": (0, 10**6),
