@@ -1,10 +1,10 @@
-# make train   set-up, then the main job
-# make test    set-up, then style, types and tests
+# make train   what JAX training needs (1.4 GB), then the main job: by the recipe for the device that is there
+# make test    all of the set-up (6.8 GB), then style, types and tests
 # make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make heavy   tests that take minutes: the native kernels under sanitizers
 # make stress  processes killed, disks full and files damaged, thousands of times, into docs/reliability.md (40 minutes)
-# make setup   the set-up alone: a virtual environment with the pinned packages
+# make setup   all of the set-up alone: a virtual environment with the pinned packages
 #
 # VENV and PYTHON choose another environment and interpreter: make test VENV=.venv311 PYTHON=python3.11
 
@@ -12,6 +12,7 @@ VENV ?= .venv
 PYTHON ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JAX_STAMP := $(VENV)/.installed-jax
 
 # What `make parity` verifies, and in how many runs with other seeds and shapes a false alarm would show.
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
@@ -20,14 +21,18 @@ SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 .PHONY: setup train test heavy stress parity alarms aot
 setup: $(STAMP)
 
-$(STAMP): requirements.txt scripts/find_python.sh
+$(JAX_STAMP): requirements-jax.txt requirements.txt scripts/find_python.sh
 	rm -rf $(VENV)
 	"$$(scripts/find_python.sh $(PYTHON))" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-jax.txt
+	touch $@
+
+$(STAMP): $(JAX_STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-train: setup
-	$(BIN)/python main.py --config=configs/r18.py
+train: $(JAX_STAMP)
+	config="$$($(BIN)/python -m tools.recipe_for_here)" && $(BIN)/python main.py --config="$$config"
 
 test: setup
 	$(BIN)/ruff check .

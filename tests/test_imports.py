@@ -162,6 +162,10 @@ print(status, sorted(set(sys.modules) & {JAX | {"torchvision", "tensorflow"}!r})
 
 PROGRAM = """
 import sys
+if {engine!r} == "jax":
+    sys.path.insert(0, ".")
+    from tests.only_installed import for_jax
+    for_jax()
 import main
 sys.argv = ["main.py", "--config=configs/r18.py:digits", "--config.engine={engine}",
     "--config.epochs=1", "--config.model.arch=resnet20", "--config.model.width=2",
