@@ -1,4 +1,4 @@
-# make train   what JAX training needs (1.4 GB), then the main job: by the recipe for the device that is there
+# make train   what JAX training needs (1.3 GB), then the main job: by the recipe for the device that is there
 # make test    all of the set-up (6.8 GB), then style, types and tests
 # make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 def for_jax() -> None:
     """Let this process import no package but those that requirements-jax.txt installs, and Python's own."""
     lines = (ROOT / "requirements-jax.txt").read_text(encoding="utf-8").splitlines()
-    installed = _with_what_they_need([line for line in lines if line[0] not in "#-"])
+    installed = {"resnet18-parity", *_with_what_they_need([line for line in lines if line[0] not in "#-"])}
     modules = {
         module: {_canonical(name) for name in distributions}
         for module, distributions in metadata.packages_distributions().items()

@@ -27,11 +27,11 @@ COMMANDS = sorted(
 )
 CHECK = """
 import sys
-import main
+from recipe import cli
 from recipe.training import settings
-arguments = main.parse()
-settings.check(main.CONFIG.value)
-assert main.MODE.value == "predict" or not arguments, arguments
+arguments = cli.parse()
+settings.check(cli.CONFIG.value)
+assert cli.MODE.value == "predict" or not arguments, arguments
 """
 
 

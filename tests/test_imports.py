@@ -89,6 +89,7 @@ ARROWS = {
         "output": {"system"},
         "training": {"system", "data", "output", *AGREED},
         "commands": {"system", "data", "output", "training", *AGREED},
+        "cli": {"commands", "system", "data", "training"},
         "__init__": set(),
     },
 }

@@ -9,6 +9,8 @@ from recipe.system import streams
 from recipe.system.errors import UserError, is_of_environment
 from recipe.system.terminal import lines
 
+EXTRAS = {"torch": "PyTorch", "torchvision": "torchvision"}  # modules that an installation may lack
+
 
 def run(program: Callable[[], int], interrupted: str) -> int:
     """Run a program and return its exit status: 2 for wrong input, 130 when interrupted, else its own.
@@ -27,6 +29,15 @@ def run(program: Callable[[], int], interrupted: str) -> int:
         return 141  # as a shell says of a program that SIGPIPE ended
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
         print(f"error: {lines(str(error))}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(
+            f"error: this needs {EXTRAS[error.name]}, which is not installed: make setup in a checkout, "
+            "pip install torch torchvision elsewhere",
+            file=sys.stderr,
+        )
         return 2
     except ValueError as error:
         if not is_of_environment(error):

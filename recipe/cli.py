@@ -1,0 +1,214 @@
+"""Train, evaluate and use a ResNet for CIFAR-10, in JAX/Flax or, with the same recipe, in PyTorch.
+
+Installed by pip, `python main.py` is called `resnet18`.
+
+python main.py --config=configs/r18.py[:variant] [--mode=train|eval|predict|summary] [--workdir=DIR]
+               [--config.any.field=value]
+python main.py --mode=eval --checkpoint=PATH
+python main.py --mode=predict --checkpoint=PATH --images FILE_OR_FOLDER…  [--output=table|json|csv]
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs import r18
+from recipe.system import files, program
+from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
+from recipe.system.memory import keep_freed_memory
+
+if TYPE_CHECKING:  # loaded behind the flags
+    from recipe.data import Dataset
+    from recipe.training.engine import Engine
+
+CONFIGS = Path(r18.__file__).parent
+DEFAULT_CONFIG = CONFIGS / "r18.py"
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :variant if any.")
+MODE = flags.DEFINE_string("mode", "train", "train | eval | predict | summary.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Where outputs go; else to the checkpoint's run, or to runs/<config.name>."
+)
+CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint or a workdir.")
+IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders; - is standard input.")
+OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
+
+MODES = ("train", "eval", "predict", "summary")
+
+
+def main() -> int:
+    """Run the program and return its exit status: 0, 2 for wrong input, 130 when interrupted.
+
+    A prediction that can't read some of the images returns 1.
+    """
+
+    def command() -> int:
+        if {"-h", "--help"} & set(sys.argv):
+            print(f"{__doc__}\n{flags.FLAGS.module_help(__name__).strip()}")
+            return 0
+        return run(parse(), CONFIG.value)
+
+    keep_freed_memory()
+    return program.run(command, interrupted="Interrupted. Earlier checkpoints are intact.")
+
+
+def run(arguments: list[str], config: ConfigDict) -> int:
+    """Run the mode that the flags ask for: check the config, describe what is to be done, and do it."""
+    mode = choice("mode", MODE.value, MODES)
+    if arguments and mode != "predict":
+        raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
+
+    from recipe.training import settings  # imported behind the flags: a wrong flag is reported at once
+
+    settings.check(config)
+    if mode in ("train", "eval"):
+        return run_on_data(mode, config)
+    return predict(arguments, config) if mode == "predict" else summary(config)
+
+
+def run_on_data(mode: str, config: ConfigDict) -> int:
+    """Train or evaluate. The data comes first, since without CIFAR the config becomes that of the digits."""
+    from recipe import commands
+    from recipe.training.description import describe_inference, describe_run
+
+    data, notice = load_data(config)
+    held_out = config.data.holdout
+    checkpoint, workdir = places(mode, config)
+    engine = engine_of(config)
+    try:
+        data = data.hold_out(held_out)
+        if mode == "train":
+            return commands.train(engine, describe_run(config, data, workdir), data, notice)
+        return commands.evaluate(
+            engine, describe_inference(config), data, checkpoint, workdir / "eval",
+            held_out=held_out, notice=notice,
+        )  # fmt: skip
+    except UserError as error:  # which may come from the data not being what was asked for
+        if notice:
+            raise UserError(f"{error}\n{notice}") from error
+        raise
+
+
+def predict(arguments: list[str], config: ConfigDict) -> int:
+    """Predict the classes of images."""
+    from recipe import commands
+    from recipe.training.description import describe_inference
+
+    checkpoint, workdir = places("predict", config)
+    paths = [*IMAGES.value, *arguments]
+    return commands.predict(
+        engine_of(config), describe_inference(config), checkpoint, paths, OUTPUT.value, workdir / "predict"
+    )
+
+
+def summary(config: ConfigDict) -> int:
+    """Print the layer table of the config's network, which needs no data: it has no class names in it."""
+    from recipe import commands, data
+    from recipe.training.description import describe_model
+
+    names = tuple(map(str, range(data.classes(config.data.name, config.data.dir))))
+    return commands.summary(engine_of(config), describe_model(config, names, (0.0,) * 3, (1.0,) * 3))
+
+
+def places(mode: str, config: ConfigDict) -> tuple[str, Path]:
+    """The checkpoint to load, and the workdir: without --workdir the run that the checkpoint is from."""
+    workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
+    checkpoint = CHECKPOINT.value or str(workdir)
+    if not WORKDIR.value and mode != "train" and (files.expanded(checkpoint) / "config.json").exists():
+        workdir = files.expanded(checkpoint)
+    return checkpoint, workdir
+
+
+def engine_of(config: ConfigDict) -> Engine:
+    """The package of the engine that computes; nothing of the other one is loaded."""
+    from recipe.training.engine import ENGINES
+
+    return cast("Engine", importlib.import_module(ENGINES[config.engine]))
+
+
+def load_data(config: ConfigDict) -> tuple[Dataset, str]:
+    """Load the config's dataset. If it is not available, fall back to the digits, with a loud notice."""
+    from recipe import data
+
+    name = config.data.name
+    try:
+        return data.load(name, config.data.dir, download=config.data.download), ""
+    except DatasetUnavailable as error:
+        if config.data.fallback == "none":
+            raise UserError(f"{error}\n{data.how_to_get(name)}") from error
+        become_digits(config)
+        return data.load("digits"), fallback_notice(name, str(error), data.how_to_get(name))
+
+
+def become_digits(config: ConfigDict) -> None:
+    """Apply the :digits variant, then again what was set on the command line."""
+    r18.digits(config)
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    config.update_from_flattened_dict({k: v for k, v in overrides.items() if k != "data.name"})
+
+
+def fallback_notice(name: str, reason: str, how_to_get: str) -> str:
+    """The notice that opens and closes a run that could not have its dataset."""
+    line = "*" * 100
+    return (
+        f"{line}\nThis is NOT {name}: it could not be had, so this run uses scikit-learn's digits instead.\n"
+        f"{reason}\n{how_to_get}\n{line}"
+    )
+
+
+def parse() -> list[str]:
+    """Parse the flags and return the arguments that are none; a wrong one becomes a `UserError`.
+
+    ml_collections looks for a config's fields in sys.argv, whatever list is parsed.
+    """
+    for argument in sys.argv[1:]:  # whatever path it is: no field and no flag takes an address
+        files.check_local(argument.partition("=")[2] if argument.startswith("-") else argument)
+    name_config(sys.argv)
+    try:
+        arguments = flags.FLAGS(sys.argv)[1:]
+        _ = CONFIG.value.name  # where a missing config file shows
+        return list(arguments)
+    except flags.Error as error:
+        # a config file's own complaint is the last line of a traceback
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+    except OSError as error:
+        raise UserError(f"no such config file: {str(error).splitlines()[-1].strip()}") from error
+    except AttributeError as error:  # ml_collections, on a field that does not exist
+        raise unknown_field() from error
+
+
+def name_config(arguments: list[str]) -> None:
+    """Put the default config into the arguments if they name none, and its place if they name one from here.
+
+    `configs/r18.py` is found from whatever folder; a file of that name in the current one comes first.
+    """
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name not in ("-config", "--config"):
+            continue
+        place = i if equals else i + 1
+        path, colon, variant = (value if equals else "".join(arguments[place : place + 1])).partition(":")
+        own = CONFIGS.parent / path
+        if path and own.parent == CONFIGS and own.exists() and not Path(path).exists():
+            arguments[place] = f"{name}{equals}" * bool(equals) + f"{own}{colon}{variant}"
+        return
+    arguments.insert(1, f"--config={DEFAULT_CONFIG}")  # a flag's default is read too early for errors
+
+
+def unknown_field() -> UserError:
+    """The error that names the nearest valid field."""
+    from recipe.training.settings import fields
+
+    names = [argument.partition("=")[0].partition("config.") for argument in sys.argv]
+    sys.argv = [argument for argument, name in zip(sys.argv, names, strict=True) if not name[1]]
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(sys.argv)
+    valid = [name for name, _ in fields(CONFIG.value.to_dict())]
+    given = [name[2] for name in names]
+    unknown = next(name for name in given if name and name not in valid)
+    return UserError(f"unknown config field {unknown!r}; {nearest(unknown, valid)}")
