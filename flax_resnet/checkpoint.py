@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ from recipe.training.checkpoints import FOLDER, check_record, unreadable
 
 Tree = dict[str, Any]
 SUFFIX = ""  # a checkpoint is a folder
+# what the system says of a file that can't be written
+_SAID = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EFBIG,
+    errno.EMFILE,
+)
 MULTIPLE, SMALL = 20, 1 << 20  # of a folder's size, and bytes: what its arrays may have, which are compressed
 
 
@@ -108,12 +119,14 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
 
 
 def _os_error(error: OSError | ValueError) -> OSError:
-    """What the system said, where tensorstore quotes it in a `ValueError`."""
+    """What the system said, where tensorstore quotes it somewhere in a `ValueError` of many lines."""
     if isinstance(error, OSError):
         return error
-    if number := re.search(r"OS error (\d+)", str(error)):
-        return OSError(int(number[1]), os.strerror(int(number[1])))
-    return OSError((str(error).splitlines() or ["unknown"])[0][:200])
+    said = str(error)
+    number = next((number for number in _SAID if os.strerror(number) in said), None)
+    if number is None:
+        return OSError((said.splitlines() or ["unknown"])[0][:200])
+    return OSError(number, os.strerror(number))
 
 
 def not_finite(tree: Tree) -> list[str]:

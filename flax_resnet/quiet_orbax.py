@@ -15,8 +15,9 @@ def first_error_only() -> Iterator[None]:
     """Report only the first array that can't be read or written: by the exception that orbax raises for it.
 
     orbax closes its event loop after the first error, while tensorstore's threads still report on the other
-    arrays: Python prints "Event loop is closed" with a traceback for each. orbax also logs what it then
-    raises, and every file of a folder that is no checkpoint.
+    arrays: Python prints "Event loop is closed" with a traceback for each, or asyncio logs that nobody asked
+    for the error of a task. orbax also logs what it then raises, and every file of a folder that is no
+    checkpoint.
 
     The loop can't be another one: orbax makes it by `asyncio.new_event_loop`, which takes a factory only from
     an event-loop policy, and Python 3.14 deprecates those.
@@ -32,7 +33,10 @@ def first_error_only() -> Iterator[None]:
 
 @functools.cache
 def _ignore_late_reports() -> None:
-    """Put a filter before `sys.unraisablehook`, for good: a thread may report after orbax has returned."""
+    """Put filters before `sys.unraisablehook` and asyncio's log, for good.
+
+    A thread may report after orbax has returned.
+    """
     show = sys.unraisablehook
 
     def show_others(unraisable: Any) -> None:
@@ -41,3 +45,10 @@ def _ignore_late_reports() -> None:
             show(unraisable)
 
     sys.unraisablehook = show_others
+    logging.getLogger("asyncio").addFilter(_is_of_others)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Whether a message is none of asyncio's on the error of a task of orbax."""
+    text = record.getMessage()
+    return not (text.startswith("Task exception was never retrieved") and "orbax" in text)

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         elif not _exchange(new, path):
             _replace(path, new, temporary.with_name(f"{temporary.name}.old"))
         _flush(path.parent)
+    except BaseException:
+        _remove_for_good(temporary)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(owned)
@@ -103,6 +107,20 @@ def sweep(folder: Path) -> None:
     What a living process writes has its lock and stays. Nothing is raised: what can't be deleted stays, too.
     """
     _sweep(folder)
+
+
+def _remove_for_good(folder: Path) -> None:
+    """Delete a folder into which a library's threads may still write, as tensorstore's do after an error.
+
+    It has to be absent for a while; if it isn't within seconds, it is left to `sweep`.
+    """
+    absent = 0
+    for _ in range(20):
+        absent = 0 if folder.exists() else absent + 1
+        if absent == 3:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.1)
 
 
 TEMPORARY = re.compile(r"\.(?P<name>.+)-[0-9a-f]{16}(?P<suffix>\.[^.]+)?")  # see `_own`

@@ -25,10 +25,10 @@ def run(program: Callable[[], int], interrupted: str) -> int:
         sys.stdout.flush()  # here, where an error can still be told
         return status
     except BrokenPipeError:  # whoever read the output has gone, such as `head -1`
-        streams.silence()
+        streams.silence(sys.stdout)
         return 141  # as a shell says of a program that SIGPIPE ended
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
-        print(f"error: {lines(str(error))}", file=sys.stderr)
+        streams.tell(f"error: {lines(str(error))}")
         return 2
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
@@ -42,8 +42,8 @@ def run(program: Callable[[], int], interrupted: str) -> int:
     except ValueError as error:
         if not is_of_environment(error):
             raise
-        print(f"error: {error}; correct the variable, or unset it", file=sys.stderr)
+        streams.tell(f"error: {error}; correct the variable, or unset it")
         return 2
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        streams.tell(interrupted)
         return 130

@@ -85,7 +85,7 @@ class RunLog:
                 sys.stdout.flush()
             except OSError:  # a pipe's reader or a terminal is gone
                 self.heard = False
-                silence()
+                silence(sys.stdout)
         _append(self._text, f"{text}\n".encode(errors="backslashreplace"))
 
     def record(self, record: dict[str, Any]) -> None:

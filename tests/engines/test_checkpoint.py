@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ import torch
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
+from flax_resnet.quiet_orbax import first_error_only
 from recipe.system.errors import UserError
 from recipe.training.checkpoints import FOLDER
 
@@ -153,3 +155,35 @@ def test_a_save_by_orbax_that_fails_is_one_line_and_the_process_ends(tmp_path: P
     assert done.stdout.startswith(f"can't save {tmp_path / FOLDER / 'latest' / '2'}: ")
     assert len(done.stdout.splitlines()) == 1
     assert [name for name in steps(tmp_path) if name.isdecimal()] == ["1", "3"]
+
+
+NO_SPACE = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"RESOURCE_EXHAUSTED: Error opening: Failed to write: {NO_SPACE} [os_error_code='28']",
+        f"UNKNOWN: Error writing\nFailed: [OS error 28: {NO_SPACE}]",
+    ],
+)
+def test_of_a_full_disk_tensorstore_s_many_words_become_the_system_s_own(said: str):
+    error = flax_resnet.checkpoint._os_error(ValueError(said))
+    assert (error.errno, error.strerror) == (28, NO_SPACE)
+
+
+def test_another_error_of_tensorstore_is_its_first_line():
+    error = flax_resnet.checkpoint._os_error(ValueError("INTERNAL: broken\nmore"))
+    assert (error.errno, str(error)) == (None, "INTERNAL: broken")
+
+
+def test_asyncio_keeps_quiet_about_the_tasks_of_orbax_alone(caplog: pytest.LogCaptureFixture):
+    with first_error_only():
+        pass
+    never, others = (
+        "Task exception was never retrieved\nfuture: <Task coro=<f() at /x/{}/a.py>>",
+        "Slow: orbax",
+    )
+    for message in (never.format("orbax"), never.format("others"), others):
+        logging.getLogger("asyncio").error(message)
+    assert [record.getMessage() for record in caplog.records] == [never.format("others"), others]

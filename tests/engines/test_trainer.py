@@ -310,7 +310,7 @@ def test_a_hangup_or_a_reader_that_is_gone_saves_first(
         raise BrokenPipeError
 
     monkeypatch.setattr("recipe.training.log.tqdm.write", gone)
-    monkeypatch.setattr("recipe.training.log.silence", lambda: None)
+    monkeypatch.setattr("recipe.training.log.silence", lambda stream: None)
     run = make_run(torch_ref, config, data, tmp_path / "pipe")
     with pytest.raises(Interrupted):
         run.train()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path):
         fail_halfway()
     assert [file.name for file in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_fails_goes_though_a_thread_still_writes_into_it(tmp_path: Path):
+    """As tensorstore's do after an error."""
+
+    def write(folder: Path) -> None:
+        for _ in range(20):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "late").touch()
+            time.sleep(0.01)
+
+    def fail() -> None:
+        with files.atomic_folder(tmp_path / "7") as new:
+            threads.append(threading.Thread(target=write, args=[new]))
+            threads[0].start()
+            raise ZeroDivisionError
+
+    threads: list[threading.Thread] = []
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    threads[0].join()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_replaces_the_old_one(tmp_path: Path):

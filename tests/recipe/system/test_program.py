@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -44,8 +44,8 @@ def test_an_error_is_a_status_and_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    silenced = []
-    monkeypatch.setattr(streams, "silence", lambda: silenced.append(True))
+    silenced: list[Any] = []
+    monkeypatch.setattr(streams, "silence", silenced.append)
     assert program.run(raising(error), interrupted="Stopped.") == status
     assert capsys.readouterr().err == line
     assert bool(silenced) == isinstance(error, BrokenPipeError)
@@ -69,3 +69,22 @@ def test_a_reader_that_goes_ends_a_program_without_a_word():
             [sys.executable, "-c", command], stdout=output, stderr=subprocess.PIPE, text=True
         )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("gone", ["stdout", "stderr"])
+def test_an_error_is_a_status_even_where_nobody_reads_it(gone: str):
+    """Nothing that was printed before may fail again when Python flushes it at the end."""
+    command = (
+        "import sys; from recipe.system import program; from recipe.system.errors import UserError\n"
+        "def fail(): print('x'); raise UserError('take another file')\n"
+        "sys.exit(program.run(fail, ''))"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, gone: output}
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+        done = subprocess.run([sys.executable, "-c", command], text=True, env=environment, **streams)
+    assert done.returncode == 2
+    assert done.stdout == ("x\n" if gone == "stderr" else None)
+    assert done.stderr == ("error: take another file\n" if gone == "stdout" else None)
