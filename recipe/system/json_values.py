@@ -17,30 +17,35 @@ DEEPEST = 32  # objects and lists within each other
 Rule = Callable[[Any], str]  # a value → what has to be there instead; "" where it is right
 
 
-def parse(text: str | bytes) -> Any:
+def parse(text: str | bytes, *, most_bytes: int = MOST_BYTES, deepest: int = DEEPEST) -> Any:
     """`json.loads`, bounded in size and depth.
+
+    Args:
+      text: characters, or UTF-8.
+      most_bytes: of the text.
+      deepest: lists and objects within each other.
 
     Raises:
       ValueError: the reason, in one line, whatever is wrong.
     """
-    if len(text) > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
+    if len(text) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes >> 20} MiB")
     try:
         value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
     except RecursionError:
-        raise ValueError(_too_deep()) from None
+        raise ValueError(_too_deep(deepest)) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"it is no JSON: {error}") from error
     except ValueError as error:  # Python reads no integer of more than 4,300 digits
         raise ValueError("it holds a number with too many digits") from error
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(deepest):
         level = [inner for outer in level for inner in _within(outer)]
         if not level:
             return value
-    raise ValueError(_too_deep())
+    raise ValueError(_too_deep(deepest))
 
 
 def check(value: Any, rules: Mapping[str, Rule], what: str = "", *, optional: Sequence[str] = ()) -> None:
@@ -120,11 +125,29 @@ def fields(value: Any) -> str:
     return "" if isinstance(value, Mapping) else "an object with fields"
 
 
+def each(rule: Rule) -> Rule:
+    """An object whose fields, of any names, each follow a rule."""
+
+    def of_fields(value: Any) -> str:
+        if not isinstance(value, Mapping):
+            return "an object with fields"
+        return next(
+            (
+                f"an object whose fields are each {wanted}"
+                for item in value.values()
+                if (wanted := rule(item))
+            ),
+            "",
+        )
+
+    return of_fields
+
+
 def _within(value: Any) -> Sequence[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else ()
 
 
-def _too_deep() -> str:
-    return f"it has more than {DEEPEST} lists or objects within each other"
+def _too_deep(deepest: int) -> str:
+    return f"it has more than {deepest} lists or objects within each other"

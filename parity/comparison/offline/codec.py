@@ -19,6 +19,7 @@ import numpy as np
 from parity.comparison.inputs import Arguments
 from parity.comparison.mapping.sources import Gather
 from recipe.system.errors import UserError
+from recipe.system.terminal import shown
 
 ARRAY = "$array"  # of an object that stands for an array: its name
 PLAIN = bool | int | float | str | None
@@ -64,10 +65,15 @@ def decode(hint: Any, tree: Any, get: Callable[[str], np.ndarray]) -> Any:
       hint: the value's type.
       tree: what `encode` gave.
       get: an array by its name.
+
+    Raises:
+      Exception: of many types, if the tree is not what `encode` gives for this type.
     """
     again = functools.partial(decode, get=get)
     if isinstance(tree, dict) and ARRAY in tree:
         return get(tree[ARRAY])
+    if hint is np.ndarray or (isinstance(hint, type) and issubclass(hint, PLAIN) and not _is(tree, hint)):
+        raise TypeError(f"{shown(tree)} is no {hint.__name__}")
     origin, of = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         rest = [one for one in of if one is not type(None)]
@@ -91,6 +97,13 @@ def decode(hint: Any, tree: Any, get: Callable[[str], np.ndarray]) -> Any:
 
 
 _hints = functools.cache(typing.get_type_hints)
+
+
+def _is(value: Any, plain: type) -> bool:
+    """Whether a value is of a plain type; JSON has one kind of numbers, but true and false are none."""
+    if plain is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, plain) and (plain is bool or not isinstance(value, bool))
 
 
 def _named(tree: Any, put: Callable[[np.ndarray], str]) -> Any:

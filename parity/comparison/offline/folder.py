@@ -11,18 +11,24 @@ from pathlib import Path
 from parity.comparison.flax_mode import FlaxMode
 from parity.comparison.flax_part import FlaxNetwork
 from parity.comparison.inputs import Arguments
+from parity.comparison.levels import ALL
 from parity.comparison.offline.parts import Part
 from parity.comparison.recording import Arrays, Recording
 from parity.comparison.structure import Structure
 from parity.comparison.torch_mode import Settings, TorchMode
 from parity.comparison.weights import Weights
 from recipe.system.errors import UserError
+from recipe.system.json_values import Rule, each, integer, items, text
 
 TORCH, FLAX = "torch", "flax"  # the folder's parts
 NETWORK, UPDATES = "network", "updates"  # a part's files beside those of the modes
 # facts of an index
 SETTINGS, LEVELS, TENSORS, VERSIONS = "settings", "levels", "tensors", "versions"
 DESCRIPTION, REFUSED = "description", "refused"
+_DESCRIBED: dict[str, Rule] = {
+    LEVELS: items(integer(1, max(ALL))), TENSORS: each(text), REFUSED: each(text), VERSIONS: each(text),
+}  # fmt: skip
+_RECORDED: dict[str, Rule] = {DESCRIPTION: text, REFUSED: each(text), VERSIONS: each(text)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +57,7 @@ class DescribedTorch:
             f"{folder} holds no description of a PyTorch network: python -m parity describe FILE.py --out "
             f"{folder} writes one",
         )
+        self.part.check(_DESCRIBED)
         self.settings: Settings = self.part.fact(SETTINGS, Settings)
         network = self._network = self.part.read(NETWORK, Network)
         self.structure, self.inputs, self.form = network.structure, network.inputs, network.form
@@ -86,7 +93,8 @@ class RecordedFlax:
             folder / FLAX,
             f"{folder} holds no runs of a Flax network: python -m parity record FILE.py {folder} makes them",
         )
-        if self._part.facts.get(DESCRIPTION) != torch.part.checksum:
+        self._part.check(_RECORDED)
+        if self._part.facts[DESCRIPTION] != torch.part.checksum:
             raise UserError(
                 f"Flax's runs in {folder} are for another description: python -m parity record FILE.py "
                 f"{folder} makes new ones"

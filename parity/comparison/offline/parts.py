@@ -1,14 +1,14 @@
 """A folder that one step of a comparison leaves to the next: written as a whole, checked when it is read.
 
-It has `index.json`, with what a person may want to know and every file's checksum, and safetensors files; a
-file's metadata says how its arrays belong together.
+It has `index.json`, with what a person may want to know, every file's checksum and its own, and safetensors
+files; a file's metadata says how its arrays belong together.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +18,15 @@ import safetensors
 from safetensors.numpy import save
 
 from parity.comparison.offline.codec import decode, encode
+from recipe.system import json_values
 from recipe.system.errors import UserError
 from recipe.system.files import atomic_folder
+from recipe.system.terminal import printable
 
-FORMAT = 1  # changes with every change of what is written
+FORMAT = 2  # changes with every change of what is written
 INDEX, SUFFIX = "index.json", ".safetensors"
+OWN = "sha256"  # in the index: of all else in it
+MOST_BYTES, DEEPEST = 100_000_000, 100  # of the JSON in a file: what safetensors takes; inputs may be nested
 
 T = TypeVar("T")
 
@@ -62,7 +66,8 @@ class Writer:
     def finish(self) -> None:
         """Write the index."""
         files = {path.name: _checksum(path) for path in sorted(self._folder.iterdir())}
-        text = json.dumps({"format": FORMAT, **self.facts, "files": files}, indent=1)
+        content = json.loads(json.dumps({"format": FORMAT, **self.facts, "files": files}))
+        text = json.dumps({**content, OWN: _digest(content)}, indent=1)
         (self._folder / INDEX).write_text(text + "\n", encoding="utf-8")
 
 
@@ -93,18 +98,32 @@ class Part:
         if not path.is_file():
             raise UserError(missing)
         try:
-            self.facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            written, files = self.facts["format"], dict(self.facts["files"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is damaged: copy it again, or make it again") from error
-        if written != FORMAT:
+            self.facts = _read_index(path)
+        except (ValueError, OSError) as error:
+            raise _damaged(path) from error
+        if self.facts.get("format") != FORMAT:
             raise UserError(f"{folder} was written by another version of this program: make it again")
-        for name, checksum in files.items():
+        own = self.facts.pop(OWN, None)
+        if own != _digest(self.facts):
+            raise _damaged(path)
+        self.check({"files": json_values.each(json_values.text)})
+        for name, checksum in self.facts["files"].items():
             file = folder / name
-            if not file.is_file():
-                raise UserError(f"{folder} is not complete, {name} is missing: copy it again")
+            if Path(name).name != name or not file.is_file():
+                raise UserError(f"{folder} is not complete, {printable(name)} is missing: copy it again")
             if _checksum(file) != checksum:
-                raise UserError(f"{file} is damaged: copy it again, or make it again")
+                raise _damaged(file)
+
+    def check(self, rules: Mapping[str, json_values.Rule]) -> None:
+        """Check facts; see `json_values.check`.
+
+        Raises:
+          UserError: if one is missing or not what it should be.
+        """
+        try:
+            json_values.check(self.facts, rules)
+        except UserError as error:
+            raise _damaged(self._folder / INDEX, f": {error}") from error
 
     @property
     def checksum(self) -> str:
@@ -112,18 +131,51 @@ class Part:
         return _checksum(self._folder / INDEX)
 
     def fact(self, name: str, kind: type[T]) -> T:
-        """A fact of a type that was added."""
-        return decode(kind, self.facts[name], _no_array)
+        """A fact of a type that was added.
+
+        Raises:
+          UserError: if it is something else.
+        """
+        try:
+            return decode(kind, self.facts[name], _no_array)
+        except Exception as error:  # whatever fails in a tree of another shape
+            raise _damaged(self._folder / INDEX, f": {name} is not what it should be") from error
 
     def read(self, name: str, kind: type[T]) -> T:
-        """A value of a type that was written."""
-        with safetensors.safe_open(self._folder / f"{name}{SUFFIX}", framework="np") as file:
+        """A value of a type that was written.
 
-            def get(name: str) -> np.ndarray:
-                array = file.get_tensor(name)
-                return array.astype(np.float64) if array.dtype.kind == "f" else array
+        Raises:
+          UserError: if it is something else, or was not written.
+        """
+        path = self._folder / f"{name}{SUFFIX}"
+        if path.name not in self.facts["files"]:
+            raise UserError(f"{self._folder} is not complete, {path.name} is missing: make it again")
+        try:
+            with safetensors.safe_open(path, framework="np") as file:
 
-            return decode(kind, json.loads(file.metadata()["tree"]), get)
+                def get(name: str) -> np.ndarray:
+                    array = file.get_tensor(name)
+                    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+                tree = json_values.parse(file.metadata()["tree"], most_bytes=MOST_BYTES, deepest=DEEPEST)
+                return decode(kind, tree, get)
+        except Exception as error:  # of safetensors, or whatever fails in a tree of another shape
+            raise _damaged(path) from error
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    content = json_values.parse(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError("it is no object with fields")
+    return content
+
+
+def _damaged(path: Path, reason: str = "") -> UserError:
+    return UserError(f"{path} is damaged{reason}: copy it again, or make it again")
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _narrowed(array: np.ndarray) -> np.ndarray:

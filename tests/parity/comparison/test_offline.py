@@ -8,11 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 import parity
@@ -20,7 +22,8 @@ from parity.comparison import pair_file
 from parity.comparison.api import compare_halves
 from parity.comparison.inputs import Arguments
 from parity.comparison.json import render
-from parity.comparison.offline import codec
+from parity.comparison.offline import codec, parts
+from parity.comparison.offline.folder import DescribedTorch
 from parity.comparison.offline.judging import Judging
 from parity.comparison.recording import Passing, Recording, Slot
 from recipe.system.errors import UserError
@@ -141,6 +144,61 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
+def changed(path: Path, change: Callable[[dict[str, Any]], Any], *, sealed: bool = True) -> None:
+    """Change what an index says, as somebody may who knows how it is sealed."""
+    content = json.loads(path.read_text())
+    del content[parts.OWN]
+    change(content)
+    content[parts.OWN] = parts._digest(content) if sealed else "0"
+    path.write_text(json.dumps(content))
+
+
+def rewritten(folder: Path, tree: Any) -> None:
+    """Let the file of the network hold another tree, with right checksums."""
+    safetensors.numpy.save_file(
+        {"0": np.zeros(3)}, folder / "network.safetensors", {"tree": json.dumps(tree)}
+    )
+    checksum = parts._checksum(folder / "network.safetensors")
+    changed(folder / "index.json", lambda index: index["files"].update({"network.safetensors": checksum}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index.update(levels="all"), lambda index: index.update(levels=[9]),
+        lambda index: index.pop("levels"), lambda index: index.update(settings=[]),
+        lambda index: index["settings"].update(seed="0"), lambda index: index["settings"].update(seed=True),
+        lambda index: index["settings"].update(more=1), lambda index: index["settings"].pop("keep"),
+        lambda index: index["settings"].update(precisions=3), lambda index: index.update(refused=None),
+        lambda index: index.update(versions=["3"]), lambda index: index.update(tensors={"gain": 3}),
+        lambda index: index.update(files=[]), lambda index: index["files"].update({"../torch/x": "0"}),
+        lambda index: index["files"].update({"\x1b[2J\n": "0"}), lambda index: index["files"].clear(),
+        lambda index: index.update(format=10**400),
+    ],
+)  # fmt: skip
+def test_nonsense_in_a_sealed_index_is_one_line(
+    change: Callable[[dict[str, Any]], Any], recorded: dict[str, Path], tmp_path: Path
+):
+    folder = Path(shutil.copytree(recorded["flax_half"], tmp_path / "folder"))
+    changed(folder / "torch" / "index.json", change)
+    with pytest.raises(UserError, match=str(folder)) as refused:
+        DescribedTorch(folder)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [None, [], {}, "x", 3, {"structure": 3}, {"structure": {"$array": "0"}}, {"$array": "9"},
+     json.loads("[" * 200 + "]" * 200)],
+)  # fmt: skip
+def test_nonsense_in_a_sealed_file_is_one_line(tree: Any, recorded: dict[str, Path], tmp_path: Path):
+    folder = Path(shutil.copytree(recorded["flax_half"], tmp_path / "folder"))
+    rewritten(folder / "torch", tree)
+    with pytest.raises(UserError, match=r"network\.safetensors is damaged: copy it again") as refused:
+        DescribedTorch(folder)
+    assert str(refused.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -150,6 +208,11 @@ def flipped(path: Path) -> None:
         (lambda folder: flipped(folder / "torch" / "eval.safetensors"), "eval.safetensors is damaged"),
         (lambda folder: flipped(folder / "flax" / "eval-free-f32.safetensors"), "is damaged: copy it again"),
         (lambda folder: (folder / "torch" / "index.json").write_text("{"), "index.json is damaged"),
+        (lambda folder: changed(folder / "torch" / "index.json", lambda i: i["levels"].pop(), sealed=False),
+         "index.json is damaged"),
+        (lambda folder: changed(folder / "flax" / "index.json", lambda i: i.pop("versions"), sealed=False),
+         "index.json is damaged"),
+        (lambda folder: (folder / "torch" / "index.json").write_text("[" * 100_000), "index.json is damaged"),
         (lambda folder: (folder / "torch" / "index.json").write_text('{"format": 0, "files": {}}'),
          "another version"),
         (lambda folder: parity.describe(small.torch_mlp(), small.inputs(), folder), "holds no runs"),
