@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recipe.data.cifar import tfrecord
+from recipe.data.cifar import riegeli, tfrecord
 from recipe.data.cifar.quiet import quiet
 from recipe.data.dataset import Arrays
 from recipe.system import json_values
@@ -173,6 +173,7 @@ def _read_records(path: Path, file_format: str) -> list[bytes]:
         if file_format == "array_record":
             from array_record.python.array_record_module import ArrayRecordReader
 
+            riegeli.check(path)
             return ArrayRecordReader(str(path)).read_all()
         if file_format == "tfrecord":
             return tfrecord.read(path)
