@@ -33,7 +33,7 @@ def test_sizes_are_found_wherever_the_headers_of_blocks_cut_a_file(form: str, tm
         path = write(tmp_path / "records", records, form)
         riegeli.check(path)
         content = path.read_bytes()
-        for cut in (1, 39, len(content) // 2):
+        for cut in (1, 39, 1_000):
             path.write_bytes(content[:-cut])
             with pytest.raises(ValueError, match="truncated"):
                 riegeli.check(path)
