@@ -97,6 +97,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)
     description = checkpoints.described(record, found)
+    inference = checkpoints.settled(inference, record)
     with float64(inference.precision == "f64"):
         _, *templates = abstract_model(description, inference.precision, inference.cpu_kernels)
         try:

@@ -74,6 +74,7 @@ def run(arguments: list[str], config: ConfigDict) -> int:
 def run_on_data(mode: str, config: ConfigDict) -> int:
     """Train or evaluate. The data comes first, since without CIFAR the config becomes that of the digits."""
     from recipe import commands
+    from recipe.training import precision
     from recipe.training.description import describe_inference, describe_run
 
     data, notice = load_data(config)
@@ -83,7 +84,8 @@ def run_on_data(mode: str, config: ConfigDict) -> int:
     try:
         data = data.hold_out(held_out)
         if mode == "train":
-            return commands.train(engine, describe_run(config, data, workdir), data, notice)
+            remark = precision.settle(config, engine, data, workdir)
+            return commands.train(engine, describe_run(config, data, workdir), data, notice, remark)
         return commands.evaluate(
             engine, describe_inference(config), data, checkpoint, workdir / "eval",
             held_out=held_out, notice=notice,

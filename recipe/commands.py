@@ -24,8 +24,16 @@ TOP = 5
 GRID_PIXELS = 160  # longest side of a picture in the grid
 
 
-def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> int:
-    """Train, or go on training, in the run's workdir. A notice, if any, opens and closes the output."""
+def train(engine: Engine, run: RunDescription, data: Dataset, notice: str, remark: str = "") -> int:
+    """Train, or go on training, in the run's workdir.
+
+    Args:
+      engine: who computes.
+      run: what to train.
+      data: the dataset.
+      notice: opens and closes the output, if it is not "".
+      remark: a line for the log, about what was decided before; "" for none.
+    """
     rows = engine.layer_rows(run.model)
     room.check(run, rows)
     trainer = engine.Trainer(run, data)
@@ -38,6 +46,8 @@ def train(engine: Engine, run: RunDescription, data: Dataset, notice: str) -> in
         workdir.write_layers(run, table)
         if notice:
             loop.say(notice)
+        if remark:
+            loop.say(remark)
         try:
             evaluation = loop.train()
         except Interrupted:

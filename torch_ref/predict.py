@@ -76,6 +76,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     found = checkpoints.find(path, SUFFIX)
     record, saved = read(found)
     description = checkpoints.described(record, found)
+    inference = checkpoints.settled(inference, record)
     model = make_model(description, inference.precision, device)
     try:
         fit(saved["model"], model)

@@ -10,6 +10,7 @@ Weights alone, such as converted ones, have neither config nor progress.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from recipe.system.errors import Damaged, UserError
 from recipe.system.files import expanded, remove
 from recipe.system.json_values import Rule, check, fields, integer, items, real, text
 from recipe.system.terminal import printable
+from recipe.training.description import AUTO, PRECISIONS, Inference
 from recipe.training.engine import Sums
 
 FOLDER = "checkpoints"
@@ -78,6 +80,14 @@ def find(path: str, suffix: str) -> Path:
 def held_out(record: dict[str, Any]) -> int:
     """config.data.holdout of the run that a checked record is from; 0 where there is none."""
     return int(((record.get("config") or {}).get("data") or {}).get("holdout", 0))
+
+
+def settled(inference: Inference, record: dict[str, Any]) -> Inference:
+    """How to run a network, given its checked record: in the precision of its run where it is "auto"."""
+    if inference.precision != AUTO:
+        return inference
+    trained_in = (record.get("config") or {}).get("precision")
+    return dataclasses.replace(inference, precision=trained_in if trained_in in PRECISIONS else "f32")
 
 
 def check_record(record: dict[str, Any], path: Path) -> dict[str, Any]:

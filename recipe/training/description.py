@@ -19,6 +19,8 @@ from recipe.resize import Resize
 from recipe.schedule import Schedule
 from recipe.system.errors import UserError, choice
 
+PRECISIONS = ("bf16", "f32", "f64")
+AUTO = "auto"  # config.precision that is still to be settled
 MOST_STEPS = 10**7  # of a run: each has a learning rate in a table; 200 epochs on CIFAR-10 have 78,000
 
 
@@ -45,7 +47,9 @@ class Optimizer:
 class Inference:
     """How a network from a checkpoint is run."""
 
-    precision: str = "f32"  # bf16 | f32 | f64
+    precision: str = (
+        "f32"  # bf16 | f32 | f64 | auto: the one that it was trained in, f32 where none is recorded
+    )
     batch_size: int = 500  # images per evaluation step
     cpu_kernels: str = "auto"  # JAX on a CPU: auto | xla
 
@@ -102,9 +106,12 @@ class RunDescription:
 def describe_run(config: ConfigDict, data: Dataset, workdir: Path) -> RunDescription:
     """Turn a checked config and its data into the description of a run.
 
+    Its precision is settled: see recipe.training.precision.
+
     Raises:
       UserError: if not even one batch can be made, there is no such network, or it could not be trained so.
     """
+    assert config.precision != AUTO
     examples = len(data.train_images)
     if config.batch_size > examples:
         raise UserError(

@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 from recipe.architectures import MOST_CHANNELS
 from recipe.data import NAMES
 from recipe.system.errors import UserError, choice
+from recipe.training.description import AUTO, PRECISIONS
 from recipe.training.engine import ENGINES
 
 CHOICES = {
     "engine": tuple(ENGINES),
-    "precision": ("bf16", "f32", "f64"),
+    "precision": (*PRECISIONS, AUTO),
     "cpu_kernels": ("auto", "xla"),
     "data.name": NAMES,
     "data.fallback": ("digits", "none"),

@@ -17,7 +17,7 @@ from recipe.system import files, json_values
 from recipe.system.errors import UserError
 from recipe.system.terminal import printable, shown
 from recipe.training import checkpoints
-from recipe.training.description import RunDescription
+from recipe.training.description import PRECISIONS, RunDescription
 from recipe.training.settings import FREE, fields
 
 CONFIG = "config.json"
@@ -80,14 +80,10 @@ def check_or_create(run: RunDescription) -> None:
       UserError: if the workdir holds a run whose config differs in more than `FREE` fields, or whose pictures
         were others.
     """
-    path = run.workdir / CONFIG
-    if not path.exists():
+    theirs = _recorded(run.workdir)
+    if theirs is None:
         write_config(run)
         return
-    try:
-        theirs = dict(fields(json_values.parse(path.read_bytes())))
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
     ours = dict(fields(_content(run)))
     if theirs.get(DIGEST) != ours.get(DIGEST):
         raise UserError(
@@ -103,6 +99,38 @@ def check_or_create(run: RunDescription) -> None:
         raise UserError(
             f"{run.workdir} belongs to a run with other {', '.join(different)}; choose another --workdir"
         )
+
+
+def recorded_precision(folder: Path) -> str | None:
+    """The precision of the run that a workdir holds; None where it holds none.
+
+    Raises:
+      UserError: if the run's config is damaged.
+    """
+    recorded = _recorded(folder)
+    if recorded is None:
+        return None
+    if recorded.get("precision") not in PRECISIONS:
+        raise UserError(
+            f"{folder / CONFIG} is damaged: it has the precision {_shown(recorded, 'precision')}; choose "
+            "another --workdir"
+        )
+    return str(recorded["precision"])
+
+
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    """The fields of the config in a workdir, by their dotted names; None where there is none.
+
+    Raises:
+      UserError: if it is damaged.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return None
+    try:
+        return dict(fields(json_values.parse(path.read_bytes())))
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
 
 
 def write_layers(run: RunDescription, table: str) -> None:
