@@ -22,6 +22,7 @@ from recipe.training.engine import Engine, Trainer
 
 WIDE, NARROW = "f32", "bf16"
 SECONDS = 8.0  # after which the least turns do, where it is not clear
+MOST_SECONDS = 16.0  # after which one turn does: its steps are long
 LEAST_TURNS, MOST_TURNS = 3, 25
 CLEAR = 1.25  # times as fast: no more turns are needed
 
@@ -102,7 +103,8 @@ def _trial(trainers: Mapping[str, Trainer], run: RunDescription, clock: Clock) -
             seconds[precision].append(_step(trainers[precision], clock))
         medians = {precision: statistics.median(each) for precision, each in seconds.items()}
         clear = max(medians.values()) > CLEAR * min(medians.values())
-        if turn + 1 >= LEAST_TURNS and (clear or clock() - began >= SECONDS):
+        taken = clock() - began
+        if taken >= MOST_SECONDS or (turn + 1 >= LEAST_TURNS and (clear or taken >= SECONDS)):
             break
     return medians
 

@@ -94,7 +94,7 @@ def test_a_clear_difference_or_slow_steps_need_few_turns_and_a_small_one_more(
     clear, close, slow = Engine([0.01], [0.02]), Engine([0.01], [0.0101]), Engine([30.0], [31.0])
     for engine in (clear, close, slow):
         assert settled(config, engine, data, tmp_path)[0] == "f32"
-    assert len(slow.steps) == 2 * (1 + 3)
+    assert len(slow.steps) == 2 * (1 + 1)
     assert len(clear.steps) == 2 * (1 + 3)
     assert len(close.steps) == 2 * (1 + 25)
 
