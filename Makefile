@@ -4,6 +4,7 @@
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make heavy   tests that take minutes: the native kernels under sanitizers
 # make stress  processes killed, disks full and files damaged, thousands of times, into docs/reliability.md (40 minutes)
+# make release RUN=runs/r18_cpu  what is published of a finished run, into dist/: weights without pickle, card, checksums
 # make setup   all of the set-up alone: a virtual environment with the pinned packages
 #
 # VENV and PYTHON choose another environment and interpreter: make test VENV=.venv311 PYTHON=python3.11
@@ -18,7 +19,7 @@ JAX_STAMP := $(VENV)/.installed-jax
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
-.PHONY: setup train test heavy stress parity alarms aot
+.PHONY: setup train test heavy stress parity alarms release aot
 setup: $(STAMP)
 
 $(JAX_STAMP): requirements-jax.txt requirements.txt scripts/find_python.sh
@@ -52,6 +53,9 @@ parity: setup alarms
 
 alarms: setup
 	for seed in $(SEEDS); do $(BIN)/python -m parity verify --quick --width=8 --seed=$$seed || exit 1; done
+
+release: setup
+	$(BIN)/python -m tools.release $(RUN) $(if $(NAME),--name=$(NAME))
 
 AOT := .venv-aot
 

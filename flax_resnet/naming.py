@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from recipe.state_dict import COUNTER
+
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+STATISTICS = (LEAVES["mean"], LEAVES["var"])
 _FLAX_LEAVES = {name: leaf for leaf, name in LEAVES.items() if leaf != "scale"}
 Path = tuple[Any, ...]  # the keys from the root of nested dicts to a leaf: strings, and integers in lists
 
@@ -52,6 +55,29 @@ def flax_path(key: str, rank: int) -> Path:
     """
     *path, name = key.split(".")
     return (*path, "scale" if name == "weight" and rank == 1 else _FLAX_LEAVES[name])
+
+
+def params_tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The Flax tree of arrays named and shaped like PyTorch's parameters (or their momentum) or statistics.
+
+    Raises:
+      KeyError: for an array of an unknown name or rank.
+    """
+    return unflatten_dict(
+        {flax_path(key, a.ndim): np.ascontiguousarray(to_flax_layout(a)) for key, a in arrays.items()}
+    )
+
+
+def variables(model: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A state dict's arrays as {"params", "batch_stats"}, without its counters, which Flax has none of.
+
+    Raises:
+      KeyError: for an array of an unknown name or rank.
+    """
+    leaves = {name: name.rpartition(".")[2] for name in model}
+    statistics = {name: array for name, array in model.items() if leaves[name] in STATISTICS}
+    params = {name: array for name, array in model.items() if leaves[name] not in (*STATISTICS, COUNTER)}
+    return {"params": params_tree(params), "batch_stats": params_tree(statistics)}
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

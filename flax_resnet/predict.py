@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flax_resnet import naming
 from flax_resnet.checkpoint import SUFFIX, not_finite, read
 from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
@@ -17,7 +20,7 @@ from flax_resnet.train_state import DTYPES, Tree, abstract_model, fit
 from recipe.architectures import ModelDescription
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError
-from recipe.training import checkpoints
+from recipe.training import checkpoints, weights
 from recipe.training.description import Inference
 
 
@@ -42,6 +45,12 @@ def batched(
         jax.block_until_ready(results[:-1])  # one under way is enough, and Ctrl-C is heard between two
         results.append(eval_batch(jax.device_put(np.concatenate([batch, padding]), mesh.batch)))
     return np.concatenate(jax.device_get(results))[: len(images)]
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], Tree]:
+    """A weights file's record and its arrays; see recipe.training.weights."""
+    record, arrays = weights.read(path)
+    return record, naming.variables(arrays)
 
 
 class Predictor:
@@ -83,7 +92,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     """Load a checkpoint; architecture, classes and normalisation come from it.
 
     Args:
-      path: a checkpoint, or a workdir, whose best one is taken.
+      path: a checkpoint, or a workdir, whose best one is taken; or a file of weights, or a folder with one.
       inference: precision, batch size and kernels.
 
     Returns:
@@ -95,7 +104,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     start_backend()
     keep_programs()
     found = checkpoints.find(path, SUFFIX)
-    record, saved = read(found)
+    record, saved = read_weights(found) if found.suffix == checkpoints.WEIGHTS else read(found)
     description = checkpoints.described(record, found)
     inference = checkpoints.settled(inference, record)
     with float64(inference.precision == "f64"):

@@ -12,36 +12,18 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flax_resnet.naming import (
-    LEAVES,
-    by_dotted_path,
-    flax_path,
-    to_flax_layout,
-    to_torch_layout,
-    torch_key,
-)
+from flax_resnet.naming import by_dotted_path, params_tree, to_torch_layout, torch_key, variables
 from parity.tensors import Arrays
+from recipe.state_dict import COUNTER
 from recipe.system.errors import UserError
-from torch_ref.train_state import COUNTER
+
+__all__ = ["join", "params_tree", "split", "torch_arrays"]
 
 Tree = dict[str, Any]  # nested dicts of arrays, in Flax's layout
 
-STATISTICS = (LEAVES["mean"], LEAVES["var"])
-
-
-def params_tree(arrays: Mapping[str, np.ndarray]) -> Tree:
-    """The Flax tree of arrays named and shaped like parameters (momentum, gradients) or statistics.
-
-    Raises:
-      KeyError: for an array of an unknown name or rank.
-    """
-    return unflatten_dict(
-        {flax_path(key, a.ndim): np.ascontiguousarray(to_flax_layout(a)) for key, a in arrays.items()}
-    )
-
 
 def torch_arrays(tree: Mapping[Any, Any]) -> Arrays:
-    """The inverse of `params_tree`; also takes an `nnx.State`.
+    """The inverse of `naming.params_tree`; also takes an `nnx.State`.
 
     Raises:
       UserError: if `tree` is not nested dicts, or has a leaf of an unknown name or rank.
@@ -59,15 +41,8 @@ def torch_arrays(tree: Mapping[Any, Any]) -> Arrays:
 
 def split(model: Mapping[str, np.ndarray]) -> Tree:
     """A state dict's arrays as {"params", "batch_stats"}, and "num_batches_tracked" if it has counters."""
-    params: Arrays = {}
-    statistics: Arrays = {}
-    counters: Arrays = {}
-    for name, array in model.items():
-        leaf = name.rpartition(".")[2]
-        group = statistics if leaf in STATISTICS else counters if leaf == COUNTER else params
-        group[name] = array
-    tree = {"params": params_tree(params), "batch_stats": params_tree(statistics)}
-    return tree | ({COUNTER: unflatten_dict(counters, sep=".")} if counters else {})
+    counters = {name: array for name, array in model.items() if name.rpartition(".")[2] == COUNTER}
+    return variables(model) | ({COUNTER: unflatten_dict(counters, sep=".")} if counters else {})
 
 
 def join(tree: Mapping[str, Any]) -> Arrays:

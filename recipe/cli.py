@@ -34,11 +34,15 @@ MODE = flags.DEFINE_string("mode", "train", "train | eval | predict | summary.")
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Where outputs go; else to the checkpoint's run, or to runs/<config.name>."
 )
-CHECKPOINT = flags.DEFINE_string("checkpoint", "", "eval, predict: a checkpoint or a workdir.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "", "eval, predict: a checkpoint, a workdir, or a .safetensors file or a folder with one."
+)
 IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders; - is standard input.")
 OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
 
 MODES = ("train", "eval", "predict", "summary")
+RUN = ("config.json", "checkpoints")  # what is in a workdir, but not in a folder of weights
+DEFAULT_NAME = r18.get_config().name
 
 
 def main() -> int:
@@ -103,9 +107,26 @@ def predict(arguments: list[str], config: ConfigDict) -> int:
 
     checkpoint, workdir = places("predict", config)
     paths = [*IMAGES.value, *arguments]
+    if paths and (found := bundled_weights(config, workdir)):
+        checkpoint = str(found)
+        notice = f"There is no run in {workdir}: predicting by the weights that come with this, {found}"
+        print(notice, file=sys.stderr)
     return commands.predict(
         engine_of(config), describe_inference(config), checkpoint, paths, OUTPUT.value, workdir / "predict"
     )
+
+
+def bundled_weights(config: ConfigDict, workdir: Path) -> Path | None:
+    """The weights that come with this project, where no others are meant; else None.
+
+    A name, a variant or a folder means a run, whose absence is an error.
+    """
+    from recipe import weights
+
+    meant = CHECKPOINT.value or WORKDIR.value or config.name != DEFAULT_NAME
+    if meant or any((workdir / name).exists() for name in RUN):
+        return None
+    return weights.bundled(weights.FOLDER)
 
 
 def summary(config: ConfigDict) -> int:
@@ -121,8 +142,9 @@ def places(mode: str, config: ConfigDict) -> tuple[str, Path]:
     """The checkpoint to load, and the workdir: without --workdir the run that the checkpoint is from."""
     workdir = files.expanded(WORKDIR.value or f"runs/{config.name}")
     checkpoint = CHECKPOINT.value or str(workdir)
-    if not WORKDIR.value and mode != "train" and (files.expanded(checkpoint) / "config.json").exists():
-        workdir = files.expanded(checkpoint)
+    given = files.expanded(checkpoint)
+    if not WORKDIR.value and mode != "train" and all((given / name).exists() for name in RUN):
+        workdir = given
     return checkpoint, workdir
 
 

@@ -8,6 +8,8 @@ from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
 Shape = tuple[int, ...]
 
+COUNTER = "num_batches_tracked"  # a batch norm's count of training steps; nothing here computes with it
+
 
 def shapes(description: ModelDescription) -> dict[str, Shape]:
     """Names and shapes of a network's state dict, in PyTorch's order, batch counters included."""
@@ -42,4 +44,4 @@ def _network(description: ModelDescription) -> Iterator[tuple[str, Shape]]:
 def _batch_norm(name: str, channels: int) -> Iterator[tuple[str, Shape]]:
     for leaf in ("weight", "bias", "running_mean", "running_var"):
         yield f"{name}.{leaf}", (channels,)
-    yield f"{name}.num_batches_tracked", ()
+    yield f"{name}.{COUNTER}", ()

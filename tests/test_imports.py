@@ -89,7 +89,8 @@ ARROWS = {
         "output": {"system"},
         "training": {"system", "data", "output", *AGREED},
         "commands": {"system", "data", "output", "training", *AGREED},
-        "cli": {"commands", "system", "data", "training"},
+        "cli": {"commands", "system", "data", "training", "weights"},
+        "weights": {"system"},
         "__init__": set(),
     },
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +13,9 @@ from torch import Tensor
 from recipe.architectures import ModelDescription
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError
-from recipe.training import checkpoints
+from recipe.training import checkpoints, weights
 from recipe.training.description import Inference
-from torch_ref.checkpoint import SUFFIX, not_finite, read
+from torch_ref.checkpoint import SUFFIX, Tree, not_finite, read
 from torch_ref.model import ResNet
 from torch_ref.runtime import runtime, set_up
 from torch_ref.steps import make_eval_step
@@ -30,6 +32,12 @@ def batched(eval_batch: Callable[[Tensor], Tensor], images: np.ndarray, batch_si
     """Evaluate images (N, H, W, 3) in batches; the last one may be smaller."""
     batches = torch.from_numpy(images).split(batch_size)
     return torch.cat([eval_batch(batch) for batch in batches]).cpu().numpy()
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], Tree]:
+    """A weights file's record and its tensors; see recipe.training.weights."""
+    record, arrays = weights.read(path)
+    return record, {"model": {name: torch.from_numpy(array) for name, array in arrays.items()}}
 
 
 class Predictor:
@@ -63,7 +71,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     """Load a checkpoint; architecture, classes and normalisation come from it.
 
     Args:
-      path: a checkpoint, or a workdir, whose best one is taken.
+      path: a checkpoint, or a workdir, whose best one is taken; or a file of weights, or a folder with one.
       inference: precision and batch size.
 
     Returns:
@@ -74,7 +82,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     """
     device = set_up()
     found = checkpoints.find(path, SUFFIX)
-    record, saved = read(found)
+    record, saved = read_weights(found) if found.suffix == checkpoints.WEIGHTS else read(found)
     description = checkpoints.described(record, found)
     inference = checkpoints.settled(inference, record)
     model = make_model(description, inference.precision, device)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recipe import initial_weights
 from recipe.architectures import ModelDescription
+from recipe.state_dict import COUNTER
 from recipe.system import matching
 from torch_ref.model import ResNet
 
@@ -21,7 +22,6 @@ DTYPES = {
     "f32": (torch.float32, torch.float32),
     "f64": (torch.float64, torch.float64),
 }
-COUNTER = "num_batches_tracked"  # a batch norm's count of training steps; nothing here computes with it
 
 
 def make_model(description: ModelDescription, precision: str, device: torch.device) -> ResNet:

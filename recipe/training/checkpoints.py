@@ -26,6 +26,7 @@ from recipe.training.engine import Sums
 
 FOLDER = "checkpoints"
 LATEST, BEST = "latest", "best"
+WEIGHTS = ".safetensors"  # how the name of a file with weights alone ends; see recipe.training.weights
 
 
 def step_of(path: Path) -> int | None:
@@ -65,16 +66,23 @@ def set_aside(path: Path) -> Path:
 
 
 def find(path: str, suffix: str) -> Path:
-    """The checkpoint meant by a path: itself, or the best (else the latest) of a workdir or folder."""
+    """The checkpoint meant by a path: itself; of a folder the best, else the latest, else its weights file.
+
+    Raises:
+      UserError: if there is none, or several files of weights.
+    """
     root = expanded(path)
     if not root.exists():
         raise UserError(f"no checkpoint at {root}: there is no such file or folder")
     for folder in (root / FOLDER / BEST, root / FOLDER / LATEST, root / BEST, root / LATEST, root):
-        if found := newest(folder, suffix):
-            return found
+        if checkpoint := newest(folder, suffix):
+            return checkpoint
     if root.is_dir() and (root / FOLDER).exists():
         raise UserError(f"no checkpoint at {root}: the run in it has not saved one yet")
-    return root
+    if len(found := sorted(root.glob(f"*{WEIGHTS}"))) > 1:
+        names = printable(", ".join(path.name for path in found[:8]))
+        raise UserError(f"{root} holds {len(found)} files of weights: name one ({names})")
+    return found[0] if found else root
 
 
 def held_out(record: dict[str, Any]) -> int:
