@@ -27,7 +27,7 @@ MOST_NUMBERED_CLASSES = 20
 MOST_COLUMNS = 8
 CELL_WIDTH, CELL_HEIGHT = 1.45, 1.85  # inches of a picture in a grid with its caption of two lines
 CAPTION_LENGTH = 19  # characters that fit into a cell's width
-TITLE_LENGTH = 12  # characters that fit into an inch
+TITLE_SIZE, TITLE_LENGTH = 11, 12  # points, and characters of that size that fit into an inch
 
 
 def curves(
@@ -49,6 +49,8 @@ def curves(
     """
     if not records:
         return
+    from matplotlib.ticker import LogLocator
+
     figure = _figure(10, 4.4)
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, records, "loss")
@@ -57,6 +59,7 @@ def curves(
     positive = [value for value in losses if value > 0]
     if positive and max(positive) > LOG_ABOVE * min(positive):
         loss.set(ylabel="loss (nats, log scale)", yscale="log")
+        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a decade has more to tell than its ends
         loss.yaxis.set_major_formatter("{x:g}")
     else:
         loss.set(ylabel="loss (nats)", ylim=(0, 1.05 * loss.get_ylim()[1]))
@@ -231,10 +234,13 @@ def _figure(
     return Figure(figsize=(width, height), layout=layout)
 
 
+def wrapped(title: str, width: float) -> str:
+    """A title in as many lines as a picture of this width, in inches, needs for it."""
+    return "\n".join(textwrap.fill(line, int(width * TITLE_LENGTH)) for line in title.splitlines())
+
+
 def _save(figure: Figure, path: str | os.PathLike[str], title: str) -> None:
-    width = int(figure.get_figwidth() * TITLE_LENGTH)
-    lines = [textwrap.fill(line, width) for line in title.splitlines()]
-    figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
+    figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=TITLE_SIZE, parse_math=False)
     with atomic_path(path) as temporary, warnings.catch_warnings():
         # a file's name may be in a script that matplotlib's font lacks: boxes are drawn in its place
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -7,11 +7,12 @@ from pathlib import Path
 from parity.speed.jobs import MEASURES
 from parity.speed.measurements import Comparison, Report
 from parity.speed.report.text import NONE, digits
+from recipe.output import plots
 from recipe.system.files import atomic_path
 
 COLOURS = {"jax": "#0072B2", "torch": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes
 FAINT = 0.45  # of those that are not their side's best
-PANEL_WIDTH, BAR_HEIGHT = 5.2, 0.34  # inches
+PANEL_WIDTH, BAR_HEIGHT, LINE_HEIGHT = 5.2, 0.34, 0.2  # inches
 
 
 def draw(report: Report, path: Path) -> None:
@@ -22,10 +23,16 @@ def draw(report: Report, path: Path) -> None:
     subjects = list(dict.fromkeys(c.title for c in report.comparisons))
     found = {(c.title, c.measure): c for c in report.comparisons}
     bars = [max(len(c.timings) for c in report.comparisons if c.title == subject) for subject in subjects]
-    figure = Figure(
-        figsize=(PANEL_WIDTH * len(measures), 1.0 + sum(1.0 + BAR_HEIGHT * n for n in bars)),
-        layout="constrained",
+    versions = report.environment
+    width = PANEL_WIDTH * len(measures)
+    title = plots.wrapped(
+        f"JAX {versions['jax']} (blue) and PyTorch {versions['torch']} (orange), images per second\n"
+        f"{versions['processor']}, {versions['CPUs']} CPUs\n"
+        "medians with quartiles; × is the ratio to PyTorch's best, round by round",
+        width,
     )
+    height = LINE_HEIGHT * (title.count("\n") + 1) + 0.4 + sum(1.0 + BAR_HEIGHT * n for n in bars)
+    figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(len(subjects), len(measures), squeeze=False, height_ratios=[1 + n for n in bars])
     for row, subject in enumerate(subjects):
         for column, measure in enumerate(measures):
@@ -34,13 +41,7 @@ def draw(report: Report, path: Path) -> None:
                 _panel(panels[row, column], comparison)
             else:
                 panels[row, column].set_axis_off()
-    versions = report.environment
-    figure.suptitle(
-        f"JAX {versions['jax']} (blue) and PyTorch {versions['torch']} (orange), images per second\n"
-        f"{versions['processor']}, {versions['CPUs']} CPUs; medians with quartiles; "
-        "× is the ratio to PyTorch's best, round by round",
-        fontsize=11,
-    )
+    figure.suptitle(title, fontsize=plots.TITLE_SIZE, parse_math=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
 

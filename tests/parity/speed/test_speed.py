@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from parity.__main__ import main
 from parity.speed import compare, contenders
@@ -315,6 +316,27 @@ def test_picture_of_comparisons_that_not_all_networks_have(report: Report, tmp_p
     other = dataclasses.replace(train, arch="resnet50")
     report_plot.draw(dataclasses.replace(report, comparisons=(train, loop, other)), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("measures", [1, 2])
+def test_a_long_name_of_a_processor_stays_inside_the_picture(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measures: int
+):
+    figures: list[Figure] = []
+    drawn = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), drawn(self, *a, **k)))
+    name = "Intel(R) Xeon(R) Processor 6 207 (avx2, avx512f, avx512_bf16, amx_bf16) and what else it has"
+    environment = report.environment | {"processor": name}
+    some = dataclasses.replace(report, environment=environment, comparisons=report.comparisons[:measures])
+    report_plot.draw(some, tmp_path / "a.png")
+    (figure,) = figures
+    figure.draw_without_rendering()  # by its own resolution, not that of the file
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert name.split()[0] in figure.get_suptitle()
+    highest = max(axes.title.get_window_extent().y1 for axes in figure.axes)
+    assert highest < box.y0
 
 
 @pytest.mark.parametrize(
