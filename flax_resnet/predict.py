@@ -103,7 +103,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
     """
     start_backend()
     keep_programs()
-    found = checkpoints.find(path, SUFFIX)
+    found = checkpoints.find_weights(path, SUFFIX)
     record, saved = read_weights(found) if found.suffix == checkpoints.WEIGHTS else read(found)
     description = checkpoints.described(record, found)
     inference = checkpoints.settled(inference, record)

@@ -49,6 +49,7 @@ def _ignore_late_reports() -> None:
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-    """Whether a message is none of asyncio's on the error of a task of orbax."""
+    """Whether a message is none of asyncio's on the error of a task of orbax, or one of tensorstore's."""
     text = record.getMessage()
-    return not (text.startswith("Task exception was never retrieved") and "orbax" in text)
+    late = text.startswith("Task exception was never retrieved")
+    return not (late and ("orbax" in text or "tensorstore" in text))

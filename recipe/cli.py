@@ -20,8 +20,9 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import r18
 from recipe.system import files, program
-from recipe.system.errors import DatasetUnavailable, UserError, choice, nearest
+from recipe.system.errors import DatasetUnavailable, UserError, choice, first_line, nearest
 from recipe.system.memory import keep_freed_memory
+from recipe.system.terminal import shown
 
 if TYPE_CHECKING:  # loaded behind the flags
     from recipe.data import Dataset
@@ -194,16 +195,24 @@ def parse() -> list[str]:
         files.check_local(argument.partition("=")[2] if argument.startswith("-") else argument)
     name_config(sys.argv)
     try:
-        arguments = flags.FLAGS(sys.argv)[1:]
+        return _parsed(sys.argv)
+    except UserError:
+        raise
+    except Exception as error:  # ml_collections raises nearly anything for a field that does not exist
+        raise unknown_field(error) from error
+
+
+def _parsed(arguments: list[str]) -> list[str]:
+    """Parse the flags; a `UserError` for what absl finds wrong, and for a config file that is not there."""
+    try:
+        rest = flags.FLAGS(arguments)[1:]
         _ = CONFIG.value.name  # where a missing config file shows
-        return list(arguments)
+        return list(rest)
     except flags.Error as error:
         # a config file's own complaint is the last line of a traceback
         raise UserError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
     except OSError as error:
         raise UserError(f"no such config file: {str(error).splitlines()[-1].strip()}") from error
-    except AttributeError as error:  # ml_collections, on a field that does not exist
-        raise unknown_field() from error
 
 
 def name_config(arguments: list[str]) -> None:
@@ -224,15 +233,16 @@ def name_config(arguments: list[str]) -> None:
     arguments.insert(1, f"--config={DEFAULT_CONFIG}")  # a flag's default is read too early for errors
 
 
-def unknown_field() -> UserError:
-    """The error that names the nearest valid field."""
+def unknown_field(error: Exception) -> UserError:
+    """The error that names the nearest valid field; of what was raised for another reason, the first line."""
     from recipe.training.settings import fields
 
     names = [argument.partition("=")[0].partition("config.") for argument in sys.argv]
     sys.argv = [argument for argument, name in zip(sys.argv, names, strict=True) if not name[1]]
     flags.FLAGS.unparse_flags()
-    flags.FLAGS(sys.argv)
+    _parsed(sys.argv)
     valid = [name for name, _ in fields(CONFIG.value.to_dict())]
-    given = [name[2] for name in names]
-    unknown = next(name for name in given if name and name not in valid)
-    return UserError(f"unknown config field {unknown!r}; {nearest(unknown, valid)}")
+    unknown = next((name for *_, name in names if name and name not in valid), None)
+    if unknown is None:
+        return UserError(f"the flags can't be read ({first_line(error)})")
+    return UserError(f"unknown config field {shown(unknown)}; {nearest(unknown, valid)}")

@@ -121,6 +121,11 @@ def test_summary_is_the_published_table(engine: str):
 DIGITS = "--config=configs/r18.py:digits"
 WRONG = {
     "field": (("--config.optimizer.lrr=1",), "'optimizer.lrr'; did you mean 'optimizer.lr'?"),
+    "below a value": (("--config.schedule.drops.x=1",), "unknown config field 'schedule.drops.x'"),
+    "above a missing one": (("--config.schedul.drops=(0.5,)",), "did you mean 'schedule.drops'?"),
+    "no name": (("--config.a b.c=1",), "unknown config field 'a b.c'"),
+    "no UTF-8": ((b"--config.\xff.a=1",), "unknown config field '\\udcff.a'"),
+    "field and flag": (("--config.schedule.drops.x=1", "--confg=x"), "confg"),
     "top field": (("--config.epoch=1",), "did you mean 'epochs'?"),
     "variant": (("--config=configs/r18.py:digit",), "did you mean 'digits'?"),
     "config file": (("--config=configs/r19.py",), "r19.py"),

@@ -81,7 +81,7 @@ def load(path: str, inference: Inference = Inference()) -> tuple[ModelDescriptio
       UserError: if there is none, it is damaged, not finite, or of another form.
     """
     device = set_up()
-    found = checkpoints.find(path, SUFFIX)
+    found = checkpoints.find_weights(path, SUFFIX)
     record, saved = read_weights(found) if found.suffix == checkpoints.WEIGHTS else read(found)
     description = checkpoints.described(record, found)
     inference = checkpoints.settled(inference, record)

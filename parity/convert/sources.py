@@ -20,6 +20,7 @@ _SHARD = re.compile(r"(.+)-0*(\d{1,9})-of-0*(\d{1,9})(\.\w+)")  # model-00001-of
 # what a training run of transformers leaves beside the weights
 _NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state(_\d+)?)\.\w+")
 _LISTED = 8  # files in a message
+_LONGEST_NAME = 255  # bytes that a file system takes
 
 
 def locate(path: Path) -> Path:
@@ -95,7 +96,7 @@ def weight_map(index: Path) -> dict[str, str]:
     if not isinstance(files, dict) or not files:
         raise UserError(f"{index} lists no shards: it has no weight_map")
     for name in files.values():
-        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+        if not _names_file(name):
             raise UserError(f"{index}: a shard must be a file beside it, not {shown(name)}")
     missing = sorted(name for name in set(files.values()) if not index.with_name(name).is_file())
     if missing:
@@ -104,6 +105,13 @@ def weight_map(index: Path) -> dict[str, str]:
             f"{len(missing)} are missing: download {printable(', '.join(missing[:_LISTED]))} as well"
         )
     return files
+
+
+def _names_file(name: Any) -> bool:
+    """Whether it can be the name of a file, without a folder."""
+    if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+        return False
+    return len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
 
 
 def _refuse_distributed(file: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from recipe.system import streams
 from recipe.system.errors import UserError, is_of_environment
-from recipe.system.terminal import lines
+from recipe.system.terminal import message
 
 EXTRAS = {"torch": "PyTorch", "torchvision": "torchvision"}  # modules that an installation may lack
 
@@ -28,7 +28,7 @@ def run(program: Callable[[], int], interrupted: str) -> int:
         streams.silence(sys.stdout)
         return 141  # as a shell says of a program that SIGPIPE ended
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that can't be written
-        streams.tell(f"error: {lines(str(error))}")
+        streams.tell(f"error: {message(str(error))}")
         return 2
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:

@@ -9,6 +9,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlevel = 3
 LONGEST = 120  # characters of a value that is shown
+LONGEST_MESSAGE = 8_000  # characters; one that names the tensors of a whole network has as many
 _JOINERS = ("\u200c", "\u200d")  # of letters in Persian and Hindi, and of emoji
 
 
@@ -25,6 +26,13 @@ def printable(text: str) -> str:
 def lines(text: str) -> str:
     """`printable` for each line of a text that has several."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def message(text: str) -> str:
+    """`lines`, without the middle of a text that nobody would read to its end, such as an endless number."""
+    text = lines(text)
+    half = LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 def shown(value: Any) -> str:

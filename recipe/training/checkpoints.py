@@ -66,10 +66,10 @@ def set_aside(path: Path) -> Path:
 
 
 def find(path: str, suffix: str) -> Path:
-    """The checkpoint meant by a path: itself; of a folder the best, else the latest, else its weights file.
+    """The checkpoint meant by a path: of a folder of them the best, else the latest; else itself.
 
     Raises:
-      UserError: if there is none, or several files of weights.
+      UserError: if there is none.
     """
     root = expanded(path)
     if not root.exists():
@@ -79,6 +79,16 @@ def find(path: str, suffix: str) -> Path:
             return checkpoint
     if root.is_dir() and (root / FOLDER).exists():
         raise UserError(f"no checkpoint at {root}: the run in it has not saved one yet")
+    return root
+
+
+def find_weights(path: str, suffix: str) -> Path:
+    """As `find`, and of a folder that holds no checkpoint its one file of weights.
+
+    Raises:
+      UserError: if there is none, or several of them.
+    """
+    root = find(path, suffix)
     if len(found := sorted(root.glob(f"*{WEIGHTS}"))) > 1:
         names = printable(", ".join(path.name for path in found[:8]))
         raise UserError(f"{root} holds {len(found)} files of weights: name one ({names})")

@@ -15,7 +15,7 @@ from typing import Any
 
 from recipe.system import files, json_values
 from recipe.system.errors import UserError
-from recipe.system.terminal import printable, shown
+from recipe.system.terminal import LONGEST, printable, shown
 from recipe.training import checkpoints
 from recipe.training.description import PRECISIONS, RunDescription
 from recipe.training.settings import FREE, fields
@@ -164,7 +164,7 @@ def _unwritable(folder: Path, error: OSError) -> UserError:
 def _shown(theirs: dict[str, Any], name: str) -> str:
     """Another run's value of a field, from its file."""
     value = theirs.get(name, "absent")
-    return printable(value) if isinstance(value, str) else shown(value)
+    return printable(value) if isinstance(value, str) and len(value) < LONGEST else shown(value)
 
 
 def _content(run: RunDescription) -> dict[str, Any]:

@@ -184,6 +184,6 @@ def test_asyncio_keeps_quiet_about_the_tasks_of_orbax_alone(caplog: pytest.LogCa
         "Task exception was never retrieved\nfuture: <Task coro=<f() at /x/{}/a.py>>",
         "Slow: orbax",
     )
-    for message in (never.format("orbax"), never.format("others"), others):
+    for message in (never.format("orbax"), never.format("tensorstore"), never.format("others"), others):
         logging.getLogger("asyncio").error(message)
     assert [record.getMessage() for record in caplog.records] == [never.format("others"), others]

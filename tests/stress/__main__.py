@@ -1,4 +1,4 @@
-"""The fault campaign: breaks what can break while the programs run, and sees whether they keep their promises.
+"""The fault campaign: breaks what can break while programs run, and sees whether they keep their promises.
 
 python -m tests.stress [--part NAME]… [--scale X] [--seed N] [--write]
 """

@@ -28,4 +28,6 @@ class Part(NamedTuple):
 
 
 # The long ones first, since two run at a time.
-PARTS: dict[str, Part] = {}
+PARTS: dict[str, Part] = {
+    "inputs": Part("tests.stress.inputs.campaign", 10),
+}

@@ -43,6 +43,8 @@ def read(cifar: Cifar, path: Path) -> Arrays:
                 raise ValueError(f"it unpacks to {unpacked:,} bytes, more than {cifar.title} has")
             missing = [key for key in KEYS if key not in stored]
             arrays = {key: stored[key] for key in KEYS if not missing}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # NumPy gives the bytes
+                raise ValueError("not all that is in it is an array")
     except OSError:
         raise
     except Exception as error:  # a damaged zip file can raise nearly anything

@@ -55,6 +55,8 @@ def read(folder: Path) -> Arrays:
     for split in ("train", "test"):
         if split not in info.splits:
             raise _damaged(folder / "dataset_info.json", f"has no split {split!r}")
+        if not info.splits[split].shard_lengths:
+            raise _damaged(folder / "dataset_info.json", f"lists no files of the split {split!r}")
         splits[split] = _read_split(info.splits[split], str(info.file_format.value), len(class_names))
     return Arrays(*splits["train"], *splits["test"], class_names)
 

@@ -159,6 +159,8 @@ def test_a_lone_shard_is_called_one(tmp_path: Path):
         ({"weight_map": {"a": "/etc/passwd"}}, "beside it"),
         ({"weight_map": {"a": ".."}}, "beside it|missing"), ({"weight_map": {"a": 3}}, "beside it"),
         ({"weight_map": {"a": ""}}, "beside it"), ({"weight_map": {"a": "b\0"}}, "beside it"),
+        ({"weight_map": {"a": "x" * 256}}, "beside it"), ({"weight_map": {"a": "é" * 128}}, "beside it"),
+        ({"weight_map": {"a": "\ud800"}}, "missing"),
         ({"weight_map": {"a": "\x1b[2J"}}, r"missing: download \\x1b"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from recipe.system.terminal import lines, printable, shown
+from recipe.system.terminal import lines, message, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,11 @@ def test_any_value_is_shown_in_a_few_characters():
     for value in (deep, "x" * 10**6, 10**5000, {"a" * 1000: [1] * 1000}, "\x1b\n", object()):
         assert len(shown(value)) <= 120
         assert shown(value).isprintable()
+
+
+def test_a_message_without_end_is_its_two_ends():
+    assert message("short\n\x1b") == "short\n\\x1b"
+    long = message(f"take {'9' * 10**6} away")
+    assert long.startswith("take 999")
+    assert long.endswith("999 away")
+    assert len(long) < 10_000

@@ -87,7 +87,7 @@ def test_values_from_a_file_are_shown_without_what_a_terminal_obeys(
 ):
     run = describe_run(config, data, tmp_path)
     workdir.check_or_create(run)
-    for value in ("\x1b[2J\n", ["\x1b[2J"], 2**70, {"a": [1] * 1000}):
+    for value in ("\x1b[2J\n", "x" * 10**5, ["\x1b[2J"], 2**70, {"a": [1] * 1000}):
         content = json.loads((tmp_path / workdir.CONFIG).read_text()) | {"seed": value}
         (tmp_path / workdir.CONFIG).write_text(json.dumps(content))
         with pytest.raises(UserError, match=r"a run with other .*seed") as error:

@@ -272,6 +272,11 @@ DESCRIPTION_DAMAGES = {
         lambda path: edit_info(path.parent, lambda info: info["splits"].pop()),
         "has no split 'test'",
     ),
+    "no files": (
+        "dataset_info.json",
+        lambda path: edit_info(path.parent, lambda info: info["splits"][0].update(shardLengths=[])),
+        "lists no files of the split",
+    ),
     "no features": ("features.json", Path.unlink, "is missing"),
     "cut features": ("features.json", lambda path: path.write_text('{"a": '), "it is no JSON"),
     "no class names": ("label.labels.txt", Path.unlink, "is missing"),

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -247,6 +248,18 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_not_unpacked(root, monkeypatc
     np.savez_compressed(root / "cifar10.npz", **dict.fromkeys(npz.KEYS, np.zeros(10**6, np.uint8)))
     assert (root / "cifar10.npz").stat().st_size < 10**5
     with pytest.raises(UserError, match=r"it unpacks to 4,000,\d+ bytes, more than CIFAR-10 has"):
+        recipe.data.load("cifar10", str(root))
+
+
+def test_a_member_that_is_no_array_is_one_line(root, monkeypatch):
+    """NumPy then gives its bytes."""
+    mini = use_sealed("cifar10", monkeypatch)
+    np.savez(root / "cifar10.npz", **keras_arrays(mini.arrays))
+    with zipfile.ZipFile(root / "arrays.npz", "w") as new, zipfile.ZipFile(root / "cifar10.npz") as old:
+        for name in old.namelist():
+            new.writestr(name, b"no array" if name == "y_train.npy" else old.read(name))
+    (root / "arrays.npz").replace(root / "cifar10.npz")
+    with pytest.raises(UserError, match=r"cifar10\.npz is damaged \(ValueError: not all that is in it"):
         recipe.data.load("cifar10", str(root))
 
 
