@@ -85,12 +85,15 @@ def find(path: str, suffix: str) -> Path:
 def find_weights(path: str, suffix: str) -> Path:
     """As `find`, and of a folder that holds no checkpoint its one file of weights.
 
+    The Hugging Face hub's cache of a folder has its files in snapshots/<revision>.
+
     Raises:
       UserError: if there is none, or several of them.
     """
     root = find(path, suffix)
-    if len(found := sorted(root.glob(f"*{WEIGHTS}"))) > 1:
-        names = printable(", ".join(path.name for path in found[:8]))
+    folders = (root, *root.glob("snapshots/*/"))
+    if len(found := sorted(path for folder in folders for path in folder.glob(f"*{WEIGHTS}"))) > 1:
+        names = printable(", ".join(str(path.relative_to(root)) for path in found[:8]))
         raise UserError(f"{root} holds {len(found)} files of weights: name one ({names})")
     return found[0] if found else root
 

@@ -22,7 +22,7 @@ from recipe.training.engine import Engine, Trainer
 
 WIDE, NARROW = "f32", "bf16"
 SECONDS = 8.0  # after which the least turns do, where it is not clear
-MOST_SECONDS = 16.0  # after which one turn does: its steps are long
+MOST_SECONDS = 60.0  # after which one turn does: its steps are long, or the machine is busy
 LEAST_TURNS, MOST_TURNS = 3, 25
 CLEAR = 1.25  # times as fast: no more turns are needed
 

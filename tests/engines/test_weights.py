@@ -142,6 +142,17 @@ def test_what_is_no_such_network_is_refused(
         engine.load(str(path))
 
 
+def test_the_hubs_cache_is_a_folder_with_weights(engine: Any, released: Path, tmp_path: Path):
+    (tmp_path / "blobs").mkdir()
+    shutil.copy(released, tmp_path / "blobs/c0ffee")
+    for revision in ("0ab1", "0ab2"):
+        assert revision == "0ab1" or engine.load(str(tmp_path))[0] == DESCRIPTION
+        (tmp_path / "snapshots" / revision).mkdir(parents=True)
+        (tmp_path / "snapshots" / revision / "model.safetensors").symlink_to(tmp_path / "blobs/c0ffee")
+    with pytest.raises(UserError, match=r"holds 2 files of weights: name one \(snapshots/0ab1/model\.safet"):
+        engine.load(str(tmp_path))
+
+
 def test_of_several_files_none_is_chosen(engine: Any, released: Path, tmp_path: Path):
     for name in "ab":
         shutil.copy(released, tmp_path / f"{name}.safetensors")
