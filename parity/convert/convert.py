@@ -114,12 +114,13 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
     """Convert a workdir's latest and best checkpoint, so that the other engine can go on in `destination`.
 
     `destination` may be the same workdir, or a new one, to which the run's config and metrics are copied.
+    They come first, so that after a kill the same command knows them, and goes on.
     """
     if destination.suffix in SUFFIXES:
         raise UserError(f"{source} is a workdir: DST must be one as well, not a {destination.suffix} file")
     if not destination.is_dir():
         check_suffix(destination)
-    if (destination / checkpoints.FOLDER).exists() and not destination.samefile(source):
+    if (destination / checkpoints.FOLDER).exists() and not _of_same_run(source, destination):
         raise UserError(f"{destination} holds a run already; choose a new workdir")
     pairs = []
     for kind in (checkpoints.BEST, checkpoints.LATEST):
@@ -130,15 +131,25 @@ def convert_run(source: Path, destination: Path, **options: Any) -> None:
             pairs.append((found, destination / folder / f"{found.stem}{suffix}"))
     if not pairs:
         raise UserError(f"no checkpoint in {source}: the run in it has not saved one yet")
-    for found, target in pairs:
-        if options["force"] or not target.exists():  # the best may have come from the other engine
-            convert(found, target, **options)
     for name in ("config.json", "metrics.jsonl"):
         if (source / name).exists() and not (destination / name).exists():
             with atomic_path(destination / name) as temporary:
                 shutil.copyfile(source / name, temporary)
+    for found, target in pairs:
+        if options["force"] or not target.exists():  # the best may have come from the other engine
+            convert(found, target, **options)
     engine = "torch" if pairs[-1][1].suffix else "jax"
     print(f"Go on with: python main.py … --config.engine={engine} --workdir={shlex.quote(str(destination))}")
+
+
+def _of_same_run(source: Path, destination: Path) -> bool:
+    """Whether two workdirs are one, or have the same config and log, as a copy that was begun has."""
+    return destination.samefile(source) or all(
+        (source / name).exists()
+        and (destination / name).exists()
+        and (destination / name).read_bytes() == (source / name).read_bytes()
+        for name in ("config.json", "metrics.jsonl")
+    )
 
 
 def find_target(to: str | None, destination: Path, checkpoint: Checkpoint) -> Target:

@@ -29,8 +29,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary file's path beside `path`; on success flush it to disk and rename it to `path`.
 
     The temporary name keeps the suffix, since many writers choose a format by it. After an error or a
-    kill, the file that was at `path` before is still there, unchanged. A kill leaves the temporary file; see
-    `sweep`.
+    kill, the file that was at `path` before is still there, unchanged. A kill leaves the temporary file: the
+    next call for this path, and `sweep`, delete it.
 
     Raises:
       OSError: if no file can be written there; names `path`. An `IsADirectoryError` if `path` is a
@@ -39,7 +39,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    _sweep(path.parent, name=path.stem)
     temporary, owned = _own(path, folder=False)
     try:
         yield temporary
@@ -51,7 +52,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # names what the caller knows
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that has turned read-only; the first error is the reason
+            temporary.unlink(missing_ok=True)
         os.close(owned)
 
 
@@ -64,7 +66,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     `.<name>-….old`: the next call for this path, and `sweep`, put it back.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _sweep(path.parent, name=path.name)
     temporary, owned = _own(path, folder=True)
     new = temporary / path.name
@@ -85,6 +87,20 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(owned)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing, and flush their names to disk.
+
+    What is flushed in a folder is lost with it, if its own name was not.
+
+    Raises:
+      OSError: if it can't be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _flush(folder.parent)
 
 
 def remove(path: Path) -> None:
@@ -128,9 +144,12 @@ TEMPORARY = re.compile(r"\.(?P<name>.+)-[0-9a-f]{16}(?P<suffix>\.[^.]+)?")  # se
 
 def _sweep(folder: Path, name: str | None = None) -> None:
     """`sweep` of all temporaries in a folder, or of those for one name."""
-    for path in list(folder.iterdir()) if folder.is_dir() else []:
+    found: list[Path] = []
+    with contextlib.suppress(OSError):  # there is no such folder, or one may write to it, but not list
+        found = list(folder.iterdir())
+    for path in found:
         match = TEMPORARY.fullmatch(path.name)
-        if not match or (name is not None and match["name"] != name) or path.is_symlink():
+        if not match or path.is_symlink() or not (name is None or name in _names(match)):
             continue
         with contextlib.suppress(OSError), _locked_if_free(path) as free:
             if free:
@@ -141,6 +160,14 @@ def _sweep(folder: Path, name: str | None = None) -> None:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+
+
+def _names(match: re.Match[str]) -> list[str]:
+    """What a temporary was made for: a name, and where that is a temporary's, what that was made for."""
+    names = [match["name"]]
+    while outer := TEMPORARY.fullmatch(names[-1]):
+        names.append(outer["name"])
+    return names
 
 
 @contextlib.contextmanager

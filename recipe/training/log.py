@@ -59,11 +59,12 @@ class RunLog:
         later = records[len(self.records) :]
         aside = [*damaged.values(), *(_line(record).encode() for record in later)]
         if aside:
-            _append(self._workdir / ASIDE, b"".join(line.rstrip(b"\n") + b"\n" for line in aside))
+            lines = b"".join(line.rstrip(b"\n") + b"\n" for line in aside)
+            _append(self._workdir / ASIDE, lines, flush=True)
         try:
             files.write_text(self._metrics, "".join(_line(record) for record in self.records))
         except OSError as error:
-            raise _unwritable(self._metrics, error) from error
+            raise unwritable(self._metrics, error) from error
         if damaged:
             self.say(f"{self._metrics}: damaged in {_numbers('line', damaged)}, which {_are_in(damaged)}")
         if later:
@@ -89,13 +90,15 @@ class RunLog:
         _append(self._text, f"{text}\n".encode(errors="backslashreplace"))
 
     def record(self, record: dict[str, Any]) -> None:
-        """Append an epoch's record to metrics.jsonl and the TensorBoard events.
+        """Append an epoch's record to metrics.jsonl, flushed to disk, and the TensorBoard events.
+
+        On disk it has to be before the checkpoint of its epoch, from which on nothing would make it again.
 
         Raises:
           UserError: if that can't be written.
         """
         self.records.append(record)
-        _append(self._metrics, _line(record).encode())
+        _append(self._metrics, _line(record).encode(), flush=True)
         if self._events:
             self._events.record(record)
 
@@ -125,12 +128,15 @@ def _read(workdir: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     return records, damaged
 
 
-def _append(path: Path, content: bytes) -> None:
+def _append(path: Path, content: bytes, *, flush: bool = False) -> None:
     try:
         with path.open("ab") as file:
             file.write(content)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _numbers(what: str, numbers: Iterable[int]) -> str:
@@ -143,7 +149,8 @@ def _are_in(lines: Sized) -> str:
     return f"{'are' if len(lines) > 1 else 'is'} now in {ASIDE}"
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The error for a file of a run that can't be written."""
     return UserError(
         f"can't write {path}: {error.strerror or error}; the same command goes on from the newest "
         "checkpoint, once it can be written"
@@ -173,7 +180,7 @@ class _TensorBoard:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
         self._write(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
         # tells TensorBoard to forget what an interrupted run logged from this step on
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)

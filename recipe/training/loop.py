@@ -21,10 +21,11 @@ from recipe.system.errors import Damaged, UserError
 from recipe.training import checkpoints
 from recipe.training.description import RunDescription
 from recipe.training.engine import Sums, Trainer
-from recipe.training.log import RunLog, read_metrics
+from recipe.training.log import RunLog, read_metrics, unwritable
 from recipe.training.metrics import Evaluation, evaluate
 from recipe.training.pace import Pace
 from recipe.training.progress import Progress, duration
+from recipe.training.workdir import Place
 from recipe.training.writer import Diverged
 
 WARN_AFTER_STEPS = 20
@@ -52,6 +53,7 @@ class TrainingLoop:
         self._log_start_up = log_start_up
         self._log = RunLog(run.workdir)
         self._first_epoch = self._start_step = 0
+        self._place = Place(run.workdir)
         self._last_save = self._last_curves = self._last_look = time.monotonic()
         self._stop = self._evaluating = self._warned = False
         self._paces: dict[int | None, Pace] = {}  # by the size of the images, on which a step's time depends
@@ -130,6 +132,7 @@ class TrainingLoop:
             if evaluation is None:  # there was nothing left to do
                 evaluation = self._evaluate()
             self._trainer.wait_for_checkpoints()
+            self._place.require()  # the last save may have gone elsewhere
         self._report(evaluation)
         return evaluation
 
@@ -209,6 +212,7 @@ class TrainingLoop:
             "dataset": self._data.name,
         }
         trainer.wait_for_checkpoints()  # what is on disk decides; they had an epoch's time
+        self._place.require()
         best = self._best_accuracy()
         self._log.record(record)
         self.say(
@@ -227,15 +231,15 @@ class TrainingLoop:
     def _evaluate(self) -> Evaluation:
         """Evaluate all of the test set. It changes nothing, so a stop request may cut it short."""
         self._stop_if_asked()
-        self._evaluating = True
-        try:
-            logits = self._trainer.logits(self._data.test_images)
+        try:  # both, since a signal may come between any two of these lines
+            try:
+                self._evaluating = True
+                logits = self._trainer.logits(self._data.test_images)
+            finally:
+                self._evaluating = False
         except KeyboardInterrupt:
-            self._stop = True
             self._stop_if_asked()
             raise
-        finally:
-            self._evaluating = False
         return evaluate(logits, self._data.test_labels)
 
     def _start_up_is_over(self) -> None:
@@ -271,6 +275,7 @@ class TrainingLoop:
             )
 
     def _save(self, kind: str) -> None:
+        self._place.require()
         try:
             self._trainer.save(kind)
         except Diverged as error:
@@ -316,9 +321,9 @@ class TrainingLoop:
         """
 
         def ask(number: int, frame: object) -> None:
-            if self._stop or self._evaluating:
-                raise KeyboardInterrupt
-            self._stop = True
+            second, self._stop = self._stop, True
+            if second or self._evaluating:
+                raise KeyboardInterrupt  # a library may swallow it; the request stays
 
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -336,31 +341,44 @@ class TrainingLoop:
         trainer = self._trainer
         self._save(checkpoints.LATEST)
         trainer.wait_for_checkpoints()
+        self._place.require()
         self.say(
             f"Interrupted at step {trainer.step} of {self._run.schedule.total}. Everything is saved; "
             "the same command goes on from here."
         )
         raise Interrupted
 
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Make a picture that can't be written a `UserError` that says how to go on."""
+        self._place.require()
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(Path(error.filename or self._run.workdir), error) from error
+        self._place.require()  # else it may be in another place
+
     def _draw_curves(self) -> None:
         run = self._run
         drops = [(step / run.steps_per_epoch, label) for step, label in run.schedule.drops]
-        plots.curves(
-            self._log.records,
-            run.workdir / "curves.png",
-            title=f"{run.model.arch} on {self._data.title}",
-            changes=[*drops, *run.resize.changes(run.epochs)],
-        )
+        with self._drawing():
+            plots.curves(
+                self._log.records,
+                run.workdir / "curves.png",
+                title=f"{run.model.arch} on {self._data.title}",
+                changes=[*drops, *run.resize.changes(run.epochs)],
+            )
         self._last_curves = time.monotonic()
 
     def _report(self, evaluation: Evaluation) -> None:
         self._draw_curves()
-        write_pictures(
-            evaluation,
-            self._data,
-            self._run.workdir,
-            title=f"{self._run.model.arch} on {self._data.title}",
-        )
+        with self._drawing():
+            write_pictures(
+                evaluation,
+                self._data,
+                self._run.workdir,
+                title=f"{self._run.model.arch} on {self._data.title}",
+            )
 
 
 def write_pictures(evaluation: Evaluation, data: Dataset, folder: Path, *, title: str) -> None:

@@ -36,8 +36,8 @@ def locked(folder: Path) -> Iterator[None]:
       UserError: if another process has the lock, or the workdir can't be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+", encoding="utf-8")
+        files.make_folder(folder)
+        file = (folder / LOCK).open("ab+", buffering=0)  # what can't be written is not tried again at its end
     except OSError as error:
         raise _unwritable(folder, error) from error
     with file:
@@ -46,7 +46,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             time.sleep(0.2)  # it may be about to write who it is
             file.seek(0)
-            holder = file.read().strip()
+            holder = printable(file.read().decode(errors="replace").strip())
             raise UserError(
                 f"another process trains in {folder}{f' ({holder})' if holder else ''}: wait until it has "
                 "ended, or choose another --workdir"
@@ -55,12 +55,40 @@ def locked(folder: Path) -> Iterator[None]:
             pass
         try:
             file.truncate(0)
-            file.write(f"pid {os.getpid()} on {platform.node()}")
-            file.flush()
+            file.write(f"pid {os.getpid()} on {platform.node()}".encode())
         except OSError as error:
             raise _unwritable(folder, error) from error
         _sweep(folder)
         yield
+
+
+class Place:
+    """Remembers which folder a workdir's path leads to, to notice when that is no longer so.
+
+    Else a run whose disk was unmounted, or whose workdir was moved away, would make a new one there. One
+    that is not there at first is remembered once it is.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._identity = self._identify()
+
+    def require(self) -> None:
+        """Raise a `UserError` if the workdir is gone from its path."""
+        now = self._identify()
+        self._identity = self._identity or now
+        if now is None or now != self._identity:
+            raise UserError(
+                f"the workdir {self._folder} is gone: its disk was unmounted, or it was moved or deleted; "
+                "once it is back, the same command goes on from its newest checkpoint"
+            )
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            status = self._folder.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
 
 def _sweep(folder: Path) -> None:

@@ -73,6 +73,7 @@ class CheckpointWriter(abc.ABC):
     def _replace(self, path: Path, record: dict[str, Any], tree: Any, count: int) -> None:
         """Write one checkpoint, then delete all but the newest of its folder, in whichever engine's form."""
         try:
+            self._folder.parent.stat()  # else a workdir that is gone would be made anew
             self.write(path, record, tree)
             prune(path.parent, count)
         except OSError as error:

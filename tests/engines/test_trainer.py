@@ -593,3 +593,23 @@ def test_a_workdir_belongs_to_one_config(config: Any, data: Dataset, tmp_path: P
         workdir.check_or_create(describe_run(config, data, tmp_path))
     assert (tmp_path / "config.json").read_text() == before
     assert json.loads(before)["engine"] == "torch"
+
+
+def test_a_workdir_that_is_moved_away_is_not_made_anew(
+    engine: Any, config: Any, data: Dataset, tmp_path: Path
+):
+    run = make_run(engine, config, data, tmp_path / "run")
+    trainer, evaluated = run._trainer, run._trainer.logits
+
+    def moved(images: np.ndarray) -> np.ndarray:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        return evaluated(images)
+
+    trainer.logits = moved  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="is gone: its disk was unmounted, or it was moved or deleted"):
+        run.train()
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+    trainer._writer.save("latest", 1, trainer.get_state(), {})
+    with pytest.raises(UserError, match=r"can't save .*: No such file or directory"):
+        trainer.wait_for_checkpoints()
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]

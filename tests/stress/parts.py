@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.stress.table import Row
 
@@ -15,7 +13,7 @@ class Part(NamedTuple):
 
     module: str
     minutes: float  # on one core: it tries as much as there is time for
-    options: Mapping[str, Any] = MappingProxyType({})
+    options: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
 
     def run(self, seconds: float, seed: int) -> list[Row]:
         """Run it: about so many seconds, its random choices drawn from a seed.
@@ -28,6 +26,14 @@ class Part(NamedTuple):
 
 
 # The long ones first, since two run at a time.
-PARTS: dict[str, Part] = {
+PARTS = {
+    "kills-jax": Part("tests.stress.kills", 20, {"engine": "jax"}),
     "inputs": Part("tests.stress.inputs.campaign", 10),
+    "kills-torch": Part("tests.stress.kills", 8, {"engine": "torch"}),
+    "disks-jax": Part("tests.stress.disks", 6, {"engine": "jax"}),
+    "disks-torch": Part("tests.stress.disks", 4, {"engine": "torch"}),
+    "conversions": Part("tests.stress.conversions", 6),
+    "signals": Part("tests.stress.signals", 4),
+    "pairs-torch": Part("tests.stress.pairs", 1, {"engine": "torch"}),
+    "pairs-jax": Part("tests.stress.pairs", 1, {"engine": "jax"}),
 }

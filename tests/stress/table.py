@@ -22,7 +22,10 @@ class Row:
 
 def render(rows: Sequence[Row], conditions: str) -> str:
     """One part's table, below a line that says under which conditions it was made."""
-    lines = [f"| {row.what} | {row.tried:,} | {row.outcome} |" for row in rows]
+    cells = [
+        (row.what.replace("|", "\\|"), f"{row.tried:,}", row.outcome.replace("|", "\\|")) for row in rows
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([conditions, "", "| what | times | what happened |", "|---|--:|---|", *lines])
 
 

@@ -13,6 +13,7 @@ import flax_resnet
 import flax_resnet.checkpoint
 import torch_ref
 from parity.__main__ import main
+from parity.convert import convert as convert_module
 from parity.convert.files import Checkpoint, read
 from recipe.data import Dataset
 from recipe.system.errors import UserError
@@ -184,3 +185,30 @@ def test_a_run_that_saves_nothing_leaves_nothing(tmp_path: Path):
     writer = flax_resnet.checkpoint.CheckpointWriter(tmp_path, {})
     writer.wait()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_move_that_was_killed_goes_on(
+    config: Any, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = make_run(torch_ref, config, data, tmp_path / "a")
+    interrupt_after(run, 5)  # behind the first epoch, which is the best
+    with pytest.raises(Interrupted):
+        run.train()
+    (tmp_path / "a" / "config.json").write_text("{}")
+    command = ["convert", str(tmp_path / "a"), str(tmp_path / "b"), "--no-check"]
+    at = tmp_path / "b" / "checkpoints"
+    done = convert_module.convert
+
+    def killed(source: Path, destination: Path, **options: Any) -> None:
+        if (at / "best").exists():
+            raise KeyboardInterrupt
+        done(source, destination, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert_module, "convert", killed)
+        assert main(command) == 130
+    assert not (at / "latest").exists()
+    assert main(command) == 0
+    assert [path.name for path in (at / "latest").iterdir()] == ["5"]
+    (tmp_path / "b" / "metrics.jsonl").write_text("")  # another run's
+    assert main(command) == 2

@@ -226,3 +226,40 @@ def test_an_address_gets_one_line_that_says_what_to_do(address: str, what_to_do:
     assert what_to_do in str(error.value)
     assert str(error.value).startswith(address)
     assert "\n" not in str(error.value)
+
+
+def test_the_next_call_deletes_what_a_killed_one_left_also_a_temporary_s_temporary(tmp_path: Path):
+    path = tmp_path / "weights.pt"
+    other = tmp_path / f".other-{16 * '0'}.pt"
+    (tmp_path / f".weights-{16 * '1'}.pt").touch()
+    (tmp_path / f"..weights-{16 * '2'}-{16 * '3'}.pt").touch()
+    other.touch()
+    with files.atomic_path(path) as mine, files.atomic_path(mine) as inner:
+        inner.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == [other, path]
+    assert path.read_text() == "whole"
+
+
+def test_the_names_of_new_folders_are_flushed_where_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a loss of power takes a folder with all that was flushed in it."""
+    flushed: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: flushed.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+    )
+    files.write_text(tmp_path / "a" / "b" / "file", "text")
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(flushed)
+
+
+def test_the_first_error_is_the_one_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A disk that has turned read-only lets nobody delete the temporary, either."""
+
+    def refuse(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Read-only") as error:
+        files.write_text(tmp_path / "file", "text")
+    assert error.value.filename == str(tmp_path / "file")

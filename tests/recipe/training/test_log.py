@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,21 @@ def test_events_that_cannot_be_written_are_one_line_with_their_name(tmp_path: Pa
     (tmp_path / "tensorboard").touch()
     with pytest.raises(UserError, match=rf"can't write {tmp_path / 'tensorboard'}: "):
         RunLog(tmp_path).open_events(0)
+
+
+def test_a_record_is_on_disk_before_the_checkpoint_that_comes_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a loss of power leaves the checkpoint alone, and its epoch is never recorded."""
+    flushed: dict[str, int] = {}
+
+    def flush(file: int) -> None:
+        path = Path(f"/proc/self/fd/{file}").readlink()
+        flushed[path.name] = path.stat().st_size
+
+    monkeypatch.setattr(os, "fsync", flush)
+    RunLog(tmp_path).record(whole(1))
+    assert flushed == {METRICS: (tmp_path / METRICS).stat().st_size}
+    again = RunLog(tmp_path)
+    again.resume(epochs=0)
+    assert flushed[ASIDE] == (tmp_path / ASIDE).stat().st_size > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -94,3 +95,34 @@ def test_values_from_a_file_are_shown_without_what_a_terminal_obeys(
             workdir.check_or_create(run)
         assert str(error.value).isprintable()
         assert len(str(error.value)) < 500
+
+
+def test_a_workdir_that_is_gone_or_another_one_is_noticed(tmp_path: Path):
+    folder, aside = tmp_path / "run", tmp_path / "aside"
+    place = workdir.Place(folder)
+    with pytest.raises(UserError, match=r"run is gone: .*; once it is back, the same command goes on"):
+        place.require()
+    folder.mkdir()
+    place.require()
+    folder.rename(aside)
+    folder.mkdir()
+    with pytest.raises(UserError, match="is gone"):
+        place.require()
+    folder.rmdir()
+    aside.rename(folder)
+    place.require()
+
+
+def test_a_lock_that_can_t_be_written_names_the_workdir(tmp_path: Path):
+    """Also when closing the file would try again to write what it holds."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with (
+            pytest.raises(UserError, match=f"can't write to the workdir {tmp_path}: File too large"),
+            workdir.locked(tmp_path),
+        ):
+            pytest.fail("it can't be locked")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, before)
