@@ -154,9 +154,4 @@ def _items(record: dict[str, Any], tree: Tree) -> ocp.args.Composite:
 
 
 def _digests(tree: Tree) -> dict[str, str]:
-    return {
-        name: integrity.digest(
-            leaf.dtype.name, leaf.shape, np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-        )
-        for name, leaf in by_dotted_path(tree).items()
-    }
+    return {name: integrity.digest_of(leaf) for name, leaf in by_dotted_path(tree).items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -12,8 +11,7 @@ import flax
 import jax
 
 from flax_resnet.cpu_kernels import choose
-from recipe.system import xla_flags
-from recipe.system.errors import UserError, first_line
+from recipe.system import backend
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,20 +51,7 @@ def start_backend() -> None:
     Raises:
       UserError: if the environment asks for devices that are not there, or XLA does not take XLA_FLAGS.
     """
-    xla_flags.check()
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts that what it was asked for is there
-        variables = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
-        asked = next((f"{name}={os.environ[name]}" for name in variables if os.environ.get(name)), "")
-        if not asked:
-            raise UserError(f"JAX finds no device: {first_line(error)}") from error
-        said = str(error).partition(" (set JAX_PLATFORMS")[0].splitlines()
-        reason = said[0].rstrip(".") if said else "there is no such device, or no plugin of JAX for it"
-        raise UserError(
-            f"JAX has no backend for {asked}: {reason}; unset {asked.partition('=')[0]}, or install what it "
-            "names"
-        ) from error
+    backend.start(jax.devices)
 
 
 def runtime(precision: str, cpu_kernels: str = "auto") -> str:

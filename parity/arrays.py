@@ -13,8 +13,7 @@ from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_resnet.naming import by_dotted_path, params_tree, to_torch_layout, torch_key, variables
-from parity.tensors import Arrays
-from recipe.state_dict import COUNTER
+from recipe.state_dict import COUNTER, Arrays
 from recipe.system.errors import UserError
 
 __all__ = ["join", "params_tree", "split", "torch_arrays"]

@@ -18,8 +18,9 @@ import torch_ref.steps
 from flax_resnet.train_state import DTYPES as FLAX_DTYPES
 from flax_resnet.train_state import abstract_model, fit
 from parity.arrays import split
-from parity.tensors import Arrays, to_tensor
+from parity.tensors import to_tensor
 from recipe.architectures import ModelDescription
+from recipe.state_dict import Arrays
 from torch_ref.train_state import DTYPES as TORCH_DTYPES
 from torch_ref.train_state import fit as fit_torch
 from torch_ref.train_state import make_model

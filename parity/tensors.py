@@ -1,4 +1,4 @@
-"""A network's tensors as NumPy arrays: PyTorch's, in memory, without Flax.
+"""PyTorch's tensors as NumPy arrays, in memory, without Flax.
 
 Values do not change, down to the bytes. NumPy has bfloat16 from ml_dtypes.
 """
@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from recipe.system.errors import UserError
-
-Arrays = dict[str, np.ndarray]  # named as in this project's PyTorch state dict, in PyTorch's layout
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
@@ -37,8 +35,3 @@ def to_tensor(array: np.ndarray) -> Tensor:
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def is_param(name: str) -> bool:
-    """Whether a name in a state dict is a parameter's, not a statistic's or counter's."""
-    return name.rpartition(".")[2] in ("weight", "bias")

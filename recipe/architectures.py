@@ -64,6 +64,13 @@ GUESSABLE = (
     "image_size",
 )  # what names and shapes of tensors don't say
 
+# what a network's outputs are, and in words why it can't be asked for one class
+OUTPUTS = {
+    "classes": "",
+    "labels": "each output says yes or no to a label of its own (multi-label)",
+    "numbers": "its outputs are numbers that were fitted (regression)",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelDescription:
@@ -78,11 +85,13 @@ class ModelDescription:
     image_size: int  # height and width in pixels that it was trained on
     dataset: str  # the name of the data that it was trained on
     guessed: tuple[str, ...] = ()  # of GUESSABLE: fields that are a guess, since no file said what they are
+    outputs: str = "classes"  # a key of OUTPUTS: what its outputs are
 
     def __post_init__(self) -> None:
         json_values.check(vars(self), _RULES)
         choice("architecture", self.arch, ARCHITECTURES)
         choice("stem", self.stem, STEMS)
+        choice("kind of outputs", self.outputs, OUTPUTS)
         for name in self.guessed:
             choice("guessed field", name, GUESSABLE)
         if min(self.std) <= 0:
@@ -126,7 +135,7 @@ class ModelDescription:
         """Rebuild a description from `to_json`; `UserError` when the text is not one."""
         try:
             fields: Any = json_values.parse(text)
-            json_values.check(fields, _RULES, optional=("guessed",))  # absent in older files
+            json_values.check(fields, _RULES, optional=("guessed", "outputs"))  # absent in older files
             known = [field.name for field in dataclasses.fields(cls)]
             if unknown := [name for name in fields if name not in known]:
                 raise UserError(f"it has a field {shown(unknown[0])}, which is not known here")
@@ -143,5 +152,5 @@ def _three(value: Any) -> str:
 _RULES: dict[str, Rule] = {
     "arch": text, "stem": text, "width": integer(1, MOST_CHANNELS), "class_names": items(text, least=1),
     "mean": _three, "std": _three, "image_size": integer(1, MOST_PIXELS), "dataset": text,
-    "guessed": items(text),
+    "guessed": items(text), "outputs": text,
 }  # fmt: skip

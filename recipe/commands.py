@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipe.architectures import ModelDescription
+from recipe.architectures import OUTPUTS, ModelDescription
 from recipe.data import Dataset, images, picture_files
 from recipe.output import layer_table, plots, tables
 from recipe.system.errors import UserError, choice
@@ -182,7 +182,11 @@ def _read(paths: Sequence[Path], size: int) -> _Images:
 
 
 def check_classes(description: ModelDescription, checkpoint: str) -> None:
-    """Raise a `UserError` for a network with one output, which is no probability of a class among several."""
+    """Raise a `UserError` for a network whose outputs, or whose only one, are no choice between classes."""
+    if reason := OUTPUTS[description.outputs]:
+        raise UserError(
+            f"{checkpoint} can't be used for predict or eval: {reason}, which is no choice between classes"
+        )
     if description.num_classes < 2:
         raise UserError(
             f"{checkpoint} can't be used for predict or eval: it has {description.num_classes} output, "

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from recipe.architectures import EXPANSION, STEMS, ModelDescription
 
 Shape = tuple[int, ...]
-
+Arrays = dict[str, np.ndarray]  # the tensors by these names, in PyTorch's order of axes
 COUNTER = "num_batches_tracked"  # a batch norm's count of training steps; nothing here computes with it
+
+
+def is_param(name: str) -> bool:
+    """Whether a name in a state dict is a parameter's, not a statistic's or counter's."""
+    return name.rpartition(".")[2] in ("weight", "bias")
 
 
 def shapes(description: ModelDescription) -> dict[str, Shape]:

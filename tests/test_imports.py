@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from parity import __main__ as parity
 from tests.parity.helpers import describe
 from torch_ref.model import ResNet
 
@@ -142,20 +143,23 @@ finally:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_inspecting_a_file_loads_neither_jax_nor_torchvision(suffix: str, tmp_path: Path):
-    """Which would take seconds and gigabytes for a file of a megabyte."""
-    path = tmp_path / f"theirs{suffix}"
+@pytest.mark.parametrize("form", ["torch", "torch, legacy", "safetensors", "jax"])
+def test_inspect_loads_only_what_the_file_needs(form: str, tmp_path: Path):
+    """A framework takes seconds and half a gigabyte, for a file of a megabyte."""
+    path = tmp_path / f"theirs{'.safetensors' if form == 'safetensors' else '.pth'}"
     state_dict = ResNet(describe("resnet18", classes=1000)).state_dict()
-    if suffix == ".pth":
-        torch.save(state_dict, path)
-    else:
+    if form == "safetensors":
         safetensors.torch.save_file(state_dict, path)
+    else:
+        torch.save(state_dict, path, _use_new_zipfile_serialization=form != "torch, legacy")
+    if form == "jax":
+        assert parity.main(["convert", str(path), str(tmp_path / "net"), "--no-check"]) == 0
+        path = tmp_path / "net"
     program = f"""
 import sys
 from parity.__main__ import main
 status = main(["inspect", {str(path)!r}])
-print(status, sorted(set(sys.modules) & {JAX | {"torchvision", "tensorflow"}!r}))
+print(status, sorted(set(sys.modules) & {TORCH | {"tensorflow"} | (JAX if form != "jax" else set())!r}))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr

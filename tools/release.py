@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from parity.convert import files as convert
+from parity.convert import writing
 from parity.convert.layouts import OURS
-from parity.tensors import is_param
 from recipe import weights
+from recipe.state_dict import is_param
 from recipe.system import files, program
 from recipe.system.errors import UserError
 from recipe.training import checkpoints, log
@@ -69,7 +70,7 @@ def release(workdir: Path, out: Path, name: str | None = None) -> Path:
         raise UserError(f"{folder} is there already: remove it, or choose another --name")
     with files.atomic_folder(folder) as new:
         new.mkdir()
-        convert.write(new / MODEL, checkpoint, "safetensors", OURS)
+        writing.write(new / MODEL, checkpoint, "safetensors", OURS)
         kept = {key: value for key, value in checkpoint.record.items() if key != "progress"}
         files.write_text(new / "config.json", json.dumps(kept, indent=2) + "\n")
         files.write_text(new / CARD, card(folder.name, checkpoint, record))

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe.system import integrity, json_values
+from recipe.system import integrity, json_values, torch_files
 from recipe.system.errors import Damaged, UserError
 from recipe.system.files import atomic_path
 from recipe.system.pickles import TooMuch
 from recipe.training import writer
 from recipe.training.checkpoints import check_record, unreadable
-from torch_ref import bounds
 
 SUFFIX = ".pt"  # a checkpoint is a file
 # Training loops leave such numbers, and their flags, in their files; making one runs no code of the file's.
@@ -96,7 +95,7 @@ def load(path: Path) -> Any:
 
     Raises:
       UserError: if the file wants to run code, is damaged or takes much more than its size (see
-        `torch_ref.bounds`), or if PyTorch is too old to keep it from that.
+        `recipe.system.torch_files`), or if PyTorch is too old to keep it from that.
     """
     if torch.__version__ < SAFE_SINCE:  # which PyTorch compares as versions
         raise UserError(
@@ -105,22 +104,15 @@ def load(path: Path) -> Any:
         )
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
-            bounds.check_file(path)
+            torch_files.check_file(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-            bounds.check_tensors(content, path)
+            torch_files.check_tensors(content, path, _stored)
             return content
     except TooMuch as error:
-        raise Damaged(  # a flipped bit may have made it so
-            f"{path} was not read: {error}. Ask its owner for the weights alone: "
-            "torch.save(model.state_dict(), …)"
-        ) from error
+        raise torch_files.too_much(path, error) from error
     except Exception as error:  # torch, zipfile and pickle raise many types for a damaged file
         if code := re.search(r"GLOBAL ([\w.]+)|(?=TorchScript)", str(error)):
-            what = code[1] or "TorchScript"
-            raise UserError(
-                f"{path} was not opened, since that would run code from the file ({what}); "
-                "nothing of it ran. Ask its owner for the weights alone: torch.save(model.state_dict(), …)"
-            ) from error
+            raise torch_files.would_run(path, code[1] or "TorchScript") from error
         reason = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
         raise unreadable(path, pickle.UnpicklingError(reason[1]) if reason else error) from error
 
@@ -133,6 +125,13 @@ def opened(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], Tree]:
     except (ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
     return check_record(integrity.check(record, digests, path), path), tree
+
+
+def _stored(value: Any) -> int | None:
+    """The bytes that a tensor's values take in memory; None for what is no tensor."""
+    if isinstance(value, Tensor):
+        return value.untyped_storage().nbytes()
+    return value.nbytes if isinstance(value, np.ndarray) else None
 
 
 def not_finite(tree: Tree) -> list[str]:

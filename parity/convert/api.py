@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from parity.arrays import Tree, join, split
 from parity.convert.layouts import describe, named
 from parity.convert.state_dicts import check_names, from_state_dict
 from parity.tensors import to_numpy, to_tensor
+from recipe.system.errors import UserError
 
 
 def to_flax(state_dict: Mapping[str, Tensor], layout: str | None = None) -> Tree:
@@ -28,11 +30,15 @@ def to_flax(state_dict: Mapping[str, Tensor], layout: str | None = None) -> Tree
       `flax_resnet.train_state.fit` puts them into a model's tree.
 
     Raises:
-      UserError: if names and shapes do not match those of a network of this family (names all differences),
-        if they fit several layouts that compute different functions, or if NumPy lacks a dtype.
+      UserError: if it holds anything but tensors, if names and shapes do not match those of a network of this
+        family (names all differences), if they fit several layouts that compute different functions, or if
+        NumPy lacks a dtype.
     """
-    _, _, tensors = from_state_dict(state_dict, layout)
-    return split({name: to_numpy(tensor) for name, tensor in tensors.items()})
+    strange = [f"{k} is a {type(t).__name__}" for k, t in state_dict.items() if not isinstance(t, Tensor)]
+    if strange:
+        raise UserError(f"a state dict holds PyTorch tensors only: {'; '.join(strange)}")
+    _, _, arrays = from_state_dict({name: to_numpy(tensor) for name, tensor in state_dict.items()}, layout)
+    return split(arrays)
 
 
 def to_torch(tree: Mapping[str, Any], layout: str = "ours") -> dict[str, Tensor]:
@@ -51,8 +57,22 @@ def to_torch(tree: Mapping[str, Any], layout: str = "ours") -> dict[str, Tensor]
         differences.
     """
     target = named(layout)
+    _refuse_linen(tree.get("params", {}))
     arrays = join(tree)
     theirs = {target.theirs(name): array for name, array in arrays.items()}
     shapes = {name: array.shape for name, array in theirs.items()}
     check_names(shapes, describe(shapes, target), target)
     return {name: to_tensor(array) for name, array in theirs.items()}
+
+
+def _refuse_linen(params: Any) -> None:
+    """Raise a `UserError` for parameters whose modules have the names that Flax linen gives them."""
+    if not isinstance(params, Mapping):
+        return
+    for name, inner in params.items():
+        if re.fullmatch(r"[A-Z]\w*_\d+", str(name)):
+            raise UserError(
+                f"a tree with names of Flax linen ({name}), which don't say where a layer belongs: give its "
+                "layers this project's names first (layer1.0.conv1, …; parity.to_flax shows them)"
+            )
+        _refuse_linen(inner)

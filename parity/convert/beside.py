@@ -20,6 +20,11 @@ from recipe.system.terminal import shown
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 TIMM = {"architecture", "pretrained_cfg"}
 TRANSFORMERS = {"architectures", "model_type", "id2label"}
+PROBLEMS = {  # transformers' problem_type → what outputs are
+    "single_label_classification": "classes",
+    "multi_label_classification": "labels",
+    "regression": "numbers",
+}
 PLACEHOLDER = re.compile(r"LABEL_\d+")  # how transformers calls a class that nobody named
 
 
@@ -73,6 +78,10 @@ def _config(content: dict[str, Any], arch: str, classes: int) -> dict[str, Any]:
     for key in ("num_classes", "num_labels"):  # timm's pretrained_cfg may have the classes of another network
         _check_count(key, content.get(key, timm.get(key)), classes)
     fields: dict[str, Any] = {}
+    if (problem := content.get("problem_type")) is not None:
+        if problem not in PROBLEMS:
+            raise UserError(f"problem_type must be one of {', '.join(PROBLEMS)}, not {shown(problem)}")
+        fields["outputs"] = PROBLEMS[problem]
     if names is not None:
         fields |= _class_names(names, classes)
     if timm.get("input_size") is not None:

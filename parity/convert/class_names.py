@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +22,8 @@ _CIFAR100 = """
 CIFAR10, CIFAR100 = CIFAR["cifar10"].class_names, tuple(_CIFAR100.split())
 
 
-def _imagenet() -> tuple[str, ...]:
+@functools.cache
+def imagenet() -> tuple[str, ...]:
     """The names in torchvision's list, from its file: its import takes seconds, and PyTorch's memory."""
     package = find_spec("torchvision")
     assert package is not None
@@ -34,11 +36,17 @@ def _imagenet() -> tuple[str, ...]:
     raise AssertionError("the pinned torchvision has this list")
 
 
-IMAGENET = _imagenet()
+DATASETS = {10: "cifar10", 100: "cifar100", 1000: "imagenet"}  # by the number of classes
 
-DATASETS = {10: ("cifar10", CIFAR10), 100: ("cifar100", CIFAR100), 1000: ("imagenet", IMAGENET)}
+
+def of(dataset: str) -> tuple[str, ...] | None:
+    """The class names of a known dataset; None for another one."""
+    if dataset == "imagenet":
+        return imagenet()
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(dataset)
 
 
 def guess(classes: int) -> tuple[str, tuple[str, ...]]:
     """(dataset, class names) by the number of classes; for other numbers ("unknown", ("0", "1", …))."""
-    return DATASETS.get(classes, ("unknown", tuple(map(str, range(classes)))))
+    dataset = DATASETS.get(classes, "unknown")
+    return dataset, of(dataset) or tuple(map(str, range(classes)))

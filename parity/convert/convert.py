@@ -15,9 +15,10 @@ import torch_ref.checkpoint
 from flax_resnet.runtime import float64, start_backend
 from parity.budgets import reference as budget
 from parity.convert import guesses
-from parity.convert.files import Checkpoint, read, write
+from parity.convert.files import Checkpoint, read
 from parity.convert.layouts import OURS, Layout, named
 from parity.convert.sources import SUFFIXES, locate
+from parity.convert.writing import write
 from parity.engines import FlaxNetwork, TorchNetwork
 from recipe.normalisation import standardisation_table
 from recipe.system.errors import UserError, choice

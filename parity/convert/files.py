@@ -1,4 +1,7 @@
-"""Reading checkpoints of any form as named arrays, and writing them."""
+"""Reading checkpoints of any form as named arrays.
+
+JAX is imported for its folders only, and PyTorch not at all: its import takes more memory than most files.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-import torch
-from torch import Tensor
 
-import torch_ref.checkpoint
-from parity.convert import beside, guesses, sources
-from parity.convert.layouts import LAYOUTS, OURS, Layout, check_export, named
+from parity.convert import beside, guesses, sources, torch_reader
+from parity.convert.layouts import LAYOUTS, OURS, Layout, named
 from parity.convert.state_dicts import check_names, from_state_dict, wanted_shapes
 from parity.convert.strangers import check_kind
-from parity.convert.wrappers import DEPTH, Container, open_safetensors, unwrap, wrap
-from parity.tensors import Arrays, is_param, to_numpy, to_tensor
+from parity.convert.wrappers import Container, open_safetensors, unwrap
 from recipe.architectures import ModelDescription
-from recipe.system import integrity, json_values, matching
+from recipe.state_dict import COUNTER, Arrays, is_param
+from recipe.system import integrity, json_values, matching, torch_files
 from recipe.system.errors import UserError
-from recipe.system.files import atomic_path
 from recipe.system.terminal import printable
-from recipe.training.checkpoints import check_record, described, progressed
-from torch_ref.checkpoint import digest
-from torch_ref.train_state import COUNTER
+from recipe.training.checkpoints import check_record, described, progressed, unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Checkpoint:
     layout: Layout
     lost: tuple[str, ...] = ()  # names of what else the file holds
     sealed: bool = True  # whether the file holds the SHA-256 of each tensor
+    checksums: bool = False  # whether it is another project's with the CRC-32 of each
     shards: int = 0  # files that it was read from, where an index lists them
 
     @property
@@ -93,7 +90,7 @@ def read(
         path = sources.locate(path)
         if path.is_dir():
             found = _from_jax(path, layout)
-        elif path.name.endswith(sources.INDEX):
+        elif sources.is_index(path):
             found = _from_shards(path, layout, weights)
         else:
             check_kind(path)
@@ -109,42 +106,6 @@ def read(
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
     return found
-
-
-def write(path: Path, checkpoint: Checkpoint, form: str, layout: Layout) -> list[str]:
-    """Write a checkpoint to a path that is free, and return the names of what the form can't hold.
-
-    Raises:
-      UserError: if the layout's project would compute another function from the tensors.
-    """
-    check_export(layout, checkpoint.description)
-    if form == "jax":
-        _to_jax(path, checkpoint)
-        return []
-    tensors = {name: to_tensor(array) for name, array in in_order(checkpoint).items()}
-    run = [] if checkpoint.step is None else ["momentum", "step", "epoch position"]
-    weights_record = {name: value for name, value in checkpoint.record.items() if name != "progress"}
-    if layout is not OURS:
-        source = checkpoint.record.get("source", {})
-        same = source if source.get("layout") == layout.name and source.get("form") == form else {}
-        theirs = {layout.theirs(name): tensor for name, tensor in tensors.items()}
-        if form == "safetensors":
-            named_alike = wrap(theirs, "", same.get("prefix", ""), {})
-            _save_safetensors(path, named_alike, same.get("fields", {"format": "pt"}))
-        else:
-            wrapping = (same.get("wrapper", ""), same.get("prefix", ""), same.get("fields", {}))
-            torch_ref.checkpoint.save(path, wrap(theirs, *wrapping))
-        return [*run, *([] if same else ["description"])]
-    if form == "safetensors":
-        digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
-        sealed = json.dumps(integrity.seal(weights_record, digests))
-        _save_safetensors(path, tensors, {"format": "pt", "record": sealed})
-        return run
-    tree = {"model": tensors}
-    if checkpoint.momentum is not None:
-        tree["momentum"] = {name: to_tensor(array) for name, array in checkpoint.momentum.items()}
-    torch_ref.checkpoint.write(path, checkpoint.record, tree)
-    return []
 
 
 def check_values(checkpoint: Checkpoint) -> None:
@@ -170,13 +131,8 @@ def check_values(checkpoint: Checkpoint) -> None:
         raise UserError(f"these tensors can't be a network's: {'; '.join(problems)}")
 
 
-def in_order(checkpoint: Checkpoint) -> Arrays:
-    """The checkpoint's state dict, in the order of PyTorch's own."""
-    return {n: checkpoint.model[n] for n in wanted_shapes(checkpoint.description) if n in checkpoint.model}
-
-
 def _from_jax(path: Path, layout: str | None) -> Checkpoint:
-    import flax_resnet.checkpoint  # not above: files of PyTorch are read without JAX
+    import flax_resnet.checkpoint  # not above: files are read without JAX
     from parity.arrays import join, torch_arrays
 
     record, tree = flax_resnet.checkpoint.read(path)
@@ -193,36 +149,28 @@ def _from_jax(path: Path, layout: str | None) -> Checkpoint:
     return _checked(Checkpoint(record, model, momentum, "jax", OURS), path, layout)
 
 
-def _to_jax(path: Path, checkpoint: Checkpoint) -> None:
-    import flax_resnet.checkpoint
-    from parity.arrays import params_tree, split
-
-    tree = split(checkpoint.model)
-    if checkpoint.step is not None:  # reading a run without counters sets them to the step
-        counters = [array for name, array in checkpoint.model.items() if name.endswith(COUNTER)]
-        if not counters:
-            tree[COUNTER] = {}
-        elif all(counter == checkpoint.step for counter in counters):
-            del tree[COUNTER]
-    if checkpoint.momentum:
-        tree["momentum"] = params_tree(checkpoint.momentum)
-    flax_resnet.checkpoint.write(path, checkpoint.record, tree)
-
-
 def _from_torch(path: Path, layout: str | None, weights: str | None) -> Checkpoint:
-    content = torch_ref.checkpoint.load(path)
+    content = torch_reader.load(path)
     if isinstance(content, Mapping) and isinstance(content.get("record"), str):
-        record, tree = torch_ref.checkpoint.opened(dict(content), path)
-        arrays = {name: {k: to_numpy(t) for k, t in tensors.items()} for name, tensors in tree.items()}
+        tree = {name: value for name, value in content.items() if name != "record"}
+        try:
+            digests = {
+                f"{group}.{name}": integrity.digest_of(array)
+                for group, arrays in tree.items()
+                for name, array in arrays.items()
+            }
+        except AttributeError as error:  # something else than dicts of tensors
+            raise unreadable(path, error) from error
+        record = _opened(content["record"], digests, path)
+        groups = {name: _in_c_order(arrays) for name, arrays in tree.items()}
         return _checked(
-            Checkpoint(record, arrays["model"], arrays.get("momentum"), "torch", OURS), path, layout
+            Checkpoint(record, groups["model"], groups.get("momentum"), "torch", OURS), path, layout
         )
-    return _other_projects(_with_tensors(content), "torch", layout, weights)
+    found = _other_projects(content, "torch", layout, weights)
+    return dataclasses.replace(found, checksums=torch_files.has_checksums(path))
 
 
-def _recognised(
-    container: Container, layout: str | None
-) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
+def _recognised(container: Container, layout: str | None) -> tuple[Layout, ModelDescription, Arrays]:
     """`from_state_dict` for what was found in a file; errors say where in it."""
     try:
         return from_state_dict(container.tensors, layout)
@@ -232,27 +180,27 @@ def _recognised(
         raise UserError(f"the network under {where}: {error}" if where else str(error)) from error
 
 
-def _with_tensors(content: Any, depth: int = 0) -> Any:
-    """What a PyTorch file holds, with tensors for NumPy's arrays of numbers."""
-    if isinstance(content, np.ndarray) and content.dtype.kind in "biuf":
-        return torch.from_numpy(content.astype(content.dtype.newbyteorder("=")))
-    if isinstance(content, Mapping) and depth < DEPTH:
-        return {name: _with_tensors(value, depth + 1) for name, value in content.items()}
-    return content
-
-
 def _from_safetensors(path: Path, layout: str | None, weights: str | None) -> Checkpoint:
     tensors, metadata = open_safetensors(path)
     if "record" in metadata:
-        digests = {f"model.{name}": digest(tensor) for name, tensor in tensors.items()}
-        try:
-            sealed = json_values.parse(metadata["record"])
-        except ValueError as error:
-            raise UserError(f"{path} has a damaged record: {error}") from error
-        record = check_record(integrity.check(sealed, digests, path), path)
-        model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
-        return _checked(Checkpoint(record, model, None, "safetensors", OURS), path, layout)
+        digests = {f"model.{name}": integrity.digest_of(array) for name, array in tensors.items()}
+        record = _opened(metadata["record"], digests, path)
+        return _checked(Checkpoint(record, tensors, None, "safetensors", OURS), path, layout)
     return _other_projects(tensors, "safetensors", layout, weights, metadata)
+
+
+def _opened(record: str, digests: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The record in a file of this project, checked, and that the tensors are those of it."""
+    try:
+        sealed = json_values.parse(record)
+    except ValueError as error:
+        raise unreadable(path, error) from error
+    return check_record(integrity.check(sealed, digests, path), path)
+
+
+def _in_c_order(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Arrays in this computer's byte order, and with their values in the order of their last axis."""
+    return {name: np.asarray(a, a.dtype.newbyteorder("="), order="C") for name, a in arrays.items()}
 
 
 def _from_shards(index: Path, layout: str | None, weights: str | None) -> Checkpoint:
@@ -266,11 +214,7 @@ def _from_shards(index: Path, layout: str | None, weights: str | None) -> Checkp
     shards = sources.shards(index)
     for shard in shards:
         check_kind(shard)
-        tensors = (
-            open_safetensors(shard)[0]
-            if form == "safetensors"
-            else _with_tensors(torch_ref.checkpoint.load(shard))
-        )
+        tensors = open_safetensors(shard)[0] if form == "safetensors" else torch_reader.load(shard)
         wanted = {name for name, file in listed.items() if file == shard.name}
         if not isinstance(tensors, Mapping) or wanted != tensors.keys():
             differ = sorted(map(str, wanted ^ set(tensors))) if isinstance(tensors, Mapping) else ["all"]
@@ -281,7 +225,8 @@ def _from_shards(index: Path, layout: str | None, weights: str | None) -> Checkp
         merged |= tensors
     metadata = {"format": "pt"} if form == "safetensors" else None
     found = _other_projects(merged, form, layout, weights, metadata)
-    return dataclasses.replace(found, shards=len(shards))
+    checksums = all(torch_files.has_checksums(shard) for shard in shards)
+    return dataclasses.replace(found, shards=len(shards), checksums=checksums)
 
 
 def _other_projects(
@@ -290,7 +235,7 @@ def _other_projects(
     """The checkpoint of another project in what a file holds.
 
     Args:
-      content: nested dicts with tensors.
+      content: nested dicts with arrays for tensors.
       form: torch or safetensors.
       layout: as `read`.
       weights: as `read`.
@@ -308,11 +253,10 @@ def _other_projects(
     record = {"model": json.loads(description.to_json()), "source": source}
     lost = tuple(container.lost)
     counters = [tensor for name, tensor in tensors.items() if name.endswith(COUNTER)]
-    if any(tensor.is_floating_point() for tensor in counters):  # averaged with the weights
+    if any(np.issubdtype(counter.dtype, np.floating) for counter in counters):  # averaged with the weights
         tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
         lost = (*lost, f"{COUNTER} (no whole numbers; nothing computes with them)")
-    model = {name: to_numpy(tensor) for name, tensor in tensors.items()}
-    return Checkpoint(record, model, None, form, found, lost, sealed=False)
+    return Checkpoint(record, _in_c_order(tensors), None, form, found, lost, sealed=False)
 
 
 def _described_beside(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
@@ -338,8 +282,3 @@ def _checked(checkpoint: Checkpoint, path: Path, layout: str | None) -> Checkpoi
     if "progress" in checkpoint.record:
         progressed(checkpoint.record, path)
     return checkpoint
-
-
-def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(dict(tensors), metadata=metadata))

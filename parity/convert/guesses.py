@@ -10,14 +10,13 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from parity.convert.class_names import DATASETS, guess
+from parity.convert import class_names
 from recipe.architectures import GUESSABLE, ModelDescription
 from recipe.data.cifar.facts import CIFAR
 from recipe.system.errors import UserError
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of pixel/255
 
-KNOWN = dict(DATASETS.values())  # dataset → class names
 IMAGENET = (0.485, 0.456, 0.406)
 MEANS = {"imagenet": IMAGENET, **{name: cifar.mean for name, cifar in CIFAR.items()}}
 ANYWHERE = ((0.5, 0.5, 0.5), IMAGENET)  # means that projects use for any data
@@ -32,7 +31,7 @@ def usual(normalisation: Mapping[str, Normalisation], classes: int, image_size: 
       classes: how many logits there are.
       image_size: the layout's usual one, in pixels.
     """
-    dataset, names = guess(classes)
+    dataset, names = class_names.guess(classes)
     mean, std = _usual_in(normalisation, dataset)
     return {
         "class_names": names, "mean": mean, "std": std, "image_size": image_size, "dataset": dataset,
@@ -63,9 +62,11 @@ def corrected(
             fields["dataset"] = _dataset_of(fields["class_names"])
             sure.add("dataset")
     elif "dataset" in said and "class_names" in guessed:
-        dataset = {_plain(name): name for name in KNOWN}.get(_plain(said["dataset"]), said["dataset"])
-        fields |= {"dataset": dataset, "class_names": KNOWN.get(dataset, tuple(map(str, range(classes))))}
-        sure |= {"class_names"} if dataset in KNOWN else set()
+        spelled = {_plain(name): name for name in class_names.DATASETS.values()}
+        dataset = spelled.get(_plain(said["dataset"]), said["dataset"])
+        known = class_names.of(dataset)
+        fields |= {"dataset": dataset, "class_names": known or tuple(map(str, range(classes)))}
+        sure |= {"class_names"} if known else set()
     if (named := len(fields.get("class_names", description.class_names))) != classes:
         hint = "" if "class_names" in said else "; name those of the network with --class-names"
         raise UserError(f"there are {named} class names, but the network has {classes} classes{hint}")
@@ -97,8 +98,8 @@ def _usual_in(normalisation: Mapping[str, Normalisation], dataset: str) -> Norma
 
 def _dataset_of(names: Collection[str]) -> str:
     """The known dataset with these class names, however they are spelled; "unknown" if there is none."""
-    spelled = [_plain(name) for name in names]
-    return next((d for d, known in KNOWN.items() if [_plain(name) for name in known] == spelled), "unknown")
+    dataset, known = class_names.guess(len(names))
+    return dataset if [*map(_plain, names)] == [*map(_plain, known)] else "unknown"
 
 
 def _near(mean: Collection[float], means: Collection[tuple[float, ...]]) -> bool:

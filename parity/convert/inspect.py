@@ -8,11 +8,11 @@ from pathlib import Path
 from parity.convert import guesses
 from parity.convert.files import Checkpoint, read
 from parity.convert.sources import locate
-from parity.tensors import is_param
+from recipe.architectures import OUTPUTS
+from recipe.state_dict import COUNTER, is_param
 from recipe.system.terminal import printable
 from recipe.training import checkpoints
 from recipe.training.settings import fields
-from torch_ref.train_state import COUNTER
 
 CONFIG = ("engine", "seed", "precision", "epochs", "batch_size", "optimizer.lr", "schedule.name")
 
@@ -57,6 +57,7 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         "classes": f"{len(names)} of {description.dataset}: {', '.join(names[:10])}"
         + (", …" if len(names) > 10 else "")
         + mark("class_names", "dataset"),
+        "outputs": OUTPUTS[description.outputs],
         "mean": str(description.mean) + mark("mean"),
         "std": str(description.std) + mark("std"),
         "image size": f"{description.image_size} px" + mark("image_size"),
@@ -66,9 +67,7 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
         "assumed": checkpoint.assumed,
         "other fields": ", ".join(f"{name} = {value}" for name, value in source.get("fields", {}).items()),
         "not convertible": ", ".join(checkpoint.lost),
-        "integrity": "every tensor and the record have the SHA-256 they were saved with"
-        if checkpoint.sealed
-        else "no checksums (a flipped bit that leaves the values finite can't be seen)",
+        "integrity": _integrity(checkpoint),
     }
     if checkpoint.step is not None:
         config = dict(fields(record.get("config") or {}))
@@ -82,3 +81,12 @@ def _rows(checkpoint: Checkpoint) -> dict[str, str]:
             "config": ", ".join(f"{name} {config[name]}" for name in CONFIG if name in config),
         }
     return rows
+
+
+def _integrity(checkpoint: Checkpoint) -> str:
+    """What was checked of the tensors' bytes."""
+    if checkpoint.sealed:
+        return "every tensor and the record have the SHA-256 they were saved with"
+    if checkpoint.checksums:
+        return "every tensor has the CRC-32 it was saved with"
+    return "no checksums (a flipped bit that leaves the values finite can't be seen)"

@@ -12,7 +12,7 @@ from recipe.system.errors import UserError
 from recipe.system.terminal import printable, shown
 
 SUFFIXES = {".pt": "torch", ".pth": "torch", ".th": "torch", ".safetensors": "safetensors"}
-INDEX = ".index.json"  # how the name of a list of shards ends
+_INDEX = re.compile(r"(.+)\.index(\.\w+)?\.json")  # the name of a list of shards, with a variant such as fp16
 _READ_ONLY = {".bin": "torch", ".ckpt": "torch"}  # of transformers and Lightning
 _OTHERS = (".msgpack", ".h5", ".npz")  # not read here; what to do about them says parity.convert.strangers
 _ORBAX = ("record", "_CHECKPOINT_METADATA", "_METADATA")  # one of them is in each of its folders
@@ -50,7 +50,7 @@ def locate(path: Path) -> Path:
         if revisions:
             raise UserError(f"{path} has {len(revisions)} revisions: name one, {_listed(revisions)}")
     files = sorted(entry for entry in path.iterdir() if entry.is_file())
-    indices = [file for file in files if file.name.endswith(INDEX)]
+    indices = [file for file in files if is_index(file)]
     in_shards = {shard.name for index in indices for shard in shards(index)}
     weights = [
         file
@@ -74,7 +74,13 @@ def locate(path: Path) -> Path:
 
 def form_of(path: Path) -> str:
     """The form that a file's name stands for: safetensors, else torch, also for an unknown suffix."""
-    return (SUFFIXES | _READ_ONLY).get(Path(path.name.removesuffix(INDEX)).suffix, "torch")
+    match = _INDEX.fullmatch(path.name)
+    return (SUFFIXES | _READ_ONLY).get(Path(match[1] if match else path.name).suffix, "torch")
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file's name is that of a list of shards."""
+    return bool(_INDEX.fullmatch(path.name))
 
 
 def shards(index: Path) -> list[Path]:
@@ -128,7 +134,8 @@ def _refuse_shard(path: Path) -> None:
     """Raise a `UserError` for one file of a sharded checkpoint: its tensors are no whole network."""
     match = _SHARD.fullmatch(path.name)
     if match and int(match[3]) > 1:
-        index = path.with_name(f"{match[1]}{match[4]}{INDEX}")
+        stem, _, variant = match[1].partition(".")
+        index = path.with_name(f"{stem}{match[4]}.index{'.' if variant else ''}{variant}.json")
         way = f"take {index}" if index.is_file() else f"download all of them and {index.name}, and take that"
         raise UserError(f"{path} is a shard, one of {int(match[3])} files of a sharded checkpoint: {way}")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+import numpy as np
 
 from parity.convert.layouts import OURS, Layout, Shapes, describe, named, recognise
 from recipe import state_dict
 from recipe.architectures import ModelDescription
+from recipe.state_dict import COUNTER, Arrays
 from recipe.system import matching
 from recipe.system.errors import UserError
-from torch_ref.train_state import COUNTER
 
 
 def wanted_shapes(description: ModelDescription) -> dict[str, tuple[int, ...]]:
@@ -40,19 +40,16 @@ def check_names(shapes: Shapes, description: ModelDescription, layout: Layout = 
 
 
 def from_state_dict(
-    tensors: Mapping[str, Tensor], layout: str | None
-) -> tuple[Layout, ModelDescription, dict[str, Tensor]]:
+    tensors: Mapping[str, np.ndarray], layout: str | None
+) -> tuple[Layout, ModelDescription, Arrays]:
     """Recognise a state dict by its names and shapes, and rename its tensors.
 
     Returns:
       its layout, the description of its network, and its tensors under this project's names.
 
     Raises:
-      UserError: if it holds anything but tensors, fits no network of this family, or fits several layouts.
+      UserError: if it fits no network of this family, or fits several layouts.
     """
-    strange = [f"{k} is a {type(t).__name__}" for k, t in tensors.items() if not isinstance(t, Tensor)]
-    if strange:
-        raise UserError(f"a state dict holds PyTorch tensors only: {'; '.join(strange)}")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if layout:
         found = named(layout)

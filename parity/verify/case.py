@@ -8,9 +8,9 @@ import functools
 import numpy as np
 
 from parity.engines import FlaxNetwork, TorchNetwork
-from parity.tensors import Arrays
 from recipe.architectures import ModelDescription
 from recipe.data import Dataset
+from recipe.state_dict import Arrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # a case is itself, and a key of caches

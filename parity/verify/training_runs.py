@@ -20,13 +20,13 @@ import torch_ref.checkpoint
 from configs import r18
 from parity.arrays import join, params_tree, split, torch_arrays
 from parity.budgets.reference import distance, ratio
-from parity.tensors import Arrays, to_numpy, to_tensor
+from parity.tensors import to_numpy, to_tensor
 from parity.verify.case import Case
 from recipe.data import Dataset
 from recipe.plan import EpochPlan
+from recipe.state_dict import COUNTER, Arrays
 from recipe.training.description import RunDescription, describe_run
 from recipe.training.engine import Trainer
-from torch_ref.train_state import COUNTER
 
 WIDTH, BATCH, EPOCH, STEPS = 16, 32, 10, 30  # channels, images, steps of an epoch, steps of a run
 LEARNING_RATE = 0.05  # a tenth, a hundredth, … of it where the reference is chaotic, see `learning_rate`

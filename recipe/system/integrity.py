@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recipe.system.errors import Damaged
 from recipe.system.terminal import printable
 
@@ -23,6 +25,11 @@ def digest(dtype: str, shape: tuple[int, ...], data: Any) -> str:
     sha = hashlib.sha256(f"{dtype} {tuple(shape)}\n".encode())
     sha.update(data)
     return sha.hexdigest()
+
+
+def digest_of(array: np.ndarray) -> str:
+    """The SHA-256 of an array."""
+    return digest(array.dtype.name, array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def seal(record: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ Weights alone, such as converted ones, have neither config nor progress.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from recipe.training.engine import Sums
 
 FOLDER = "checkpoints"
 LATEST, BEST = "latest", "best"
+_OTHERS = (".bin", ".ckpt", ".pth", ".th")  # how the names of other projects' weights end
 WEIGHTS = ".safetensors"  # how the name of a file with weights alone ends; see recipe.training.weights
 
 
@@ -88,14 +91,30 @@ def find_weights(path: str, suffix: str) -> Path:
     The Hugging Face hub's cache of a folder has its files in snapshots/<revision>.
 
     Raises:
-      UserError: if there is none, or several of them.
+      UserError: if there is none, or several of them, or if they are shards or in another project's form.
     """
     root = find(path, suffix)
     folders = (root, *root.glob("snapshots/*/"))
+    if theirs := next((folder for folder in folders if _is_another_projects(folder)), None):
+        target = root.with_name(f"{root.resolve().name}_converted{suffix}")
+        raise UserError(
+            f"{root} holds weights of another project: convert them first, python -m parity convert "
+            f"{shlex.quote(str(theirs))} {shlex.quote(str(target))}, and name {target}"
+        )
     if len(found := sorted(path for folder in folders for path in folder.glob(f"*{WEIGHTS}"))) > 1:
         names = printable(", ".join(str(path.relative_to(root)) for path in found[:8]))
         raise UserError(f"{root} holds {len(found)} files of weights: name one ({names})")
     return found[0] if found else root
+
+
+def _is_another_projects(folder: Path) -> bool:
+    """Whether a folder has shards, or weights in no form of this project."""
+    if not folder.is_dir() or any((folder / name).exists() for name in ("record", "_CHECKPOINT_METADATA")):
+        return False
+    names = [path.name for path in folder.iterdir()]
+    if any(fnmatch.fnmatch(name, "*.index*.json") for name in names):
+        return True
+    return any(name.endswith(_OTHERS) for name in names) and not any(name.endswith(WEIGHTS) for name in names)
 
 
 def held_out(record: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ import pickle
 import resource
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import torch
 
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
+from parity.convert import torch_reader
+from recipe.system import torch_files
 from recipe.system.errors import UserError
-from torch_ref import bounds
 
 ONE = torch.zeros(1)
 
@@ -40,12 +41,18 @@ def saved(content: Any, *, legacy: bool = False) -> bytes:
     return file.getvalue()
 
 
-def repacked(content: bytes, method: int = zipfile.ZIP_STORED, data: bytes | None = None) -> bytes:
-    """A zip file of torch.save, packed by another method, or with another pickle in it."""
+def repacked(
+    content: bytes,
+    method: int = zipfile.ZIP_STORED,
+    data: bytes | None = None,
+    others: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """A zip file of torch.save, packed by another method, or with another pickle or other files in it."""
+    replaced = {**(others or {}), **({} if data is None else {"data.pkl": data})}
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w", method) as new:
         for name in old.namelist():
-            new.writestr(name, data if data is not None and name.endswith("data.pkl") else old.read(name))
+            new.writestr(name, replaced.get(name.partition("/")[2], old.read(name)))
     return file.getvalue()
 
 
@@ -91,16 +98,20 @@ def bounded() -> Iterator[None]:
     assert time.monotonic() - started < 10
 
 
+LOAD = [torch_ref.checkpoint.load, torch_reader.load]
+
+
 @pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("load", LOAD)
 @pytest.mark.parametrize("content", HUGE)
-def test_a_small_file_that_asks_for_much_is_refused(content: str, tmp_path: Path):
+def test_a_small_file_that_asks_for_much_is_refused(content: str, load: Any, tmp_path: Path):
     path = tmp_path / "theirs.pt"
     path.write_bytes(HUGE[content]())
     assert path.stat().st_size < 200_000
     with pytest.raises(
         UserError, match=rf"^{path} was not read: [^\n]*\. Ask its owner for the weights alone"
     ):
-        torch_ref.checkpoint.load(path)
+        load(path)
 
 
 SOUND: dict[str, Any] = {
@@ -114,19 +125,21 @@ SOUND: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("load", LOAD)
 @pytest.mark.parametrize("content", SOUND)
 @pytest.mark.parametrize("legacy", [False, True])
-def test_what_is_no_more_than_it_seems_is_read(content: str, legacy: bool, tmp_path: Path):
+def test_what_is_no_more_than_it_seems_is_read(content: str, legacy: bool, load: Any, tmp_path: Path):
     path = tmp_path / "theirs.pt"
     path.write_bytes(saved(SOUND[content], legacy=legacy))
-    assert torch_ref.checkpoint.load(path).keys() == SOUND[content].keys()
+    assert load(path).keys() == SOUND[content].keys()
 
 
-def test_a_zip_file_may_be_packed_again(tmp_path: Path):
+@pytest.mark.parametrize("load", LOAD)
+def test_a_zip_file_may_be_packed_again(load: Any, tmp_path: Path):
     path = tmp_path / "theirs.pt"
     path.write_bytes(repacked(saved({"a": torch.randn(10_000)}), zipfile.ZIP_DEFLATED))
-    assert torch_ref.checkpoint.load(path)["a"].shape == (10_000,)
-    assert bounds.MULTIPLE > 2  # as much as zeros among weights may save
+    assert load(path)["a"].shape == (10_000,)
+    assert torch_files.MULTIPLE > 2  # as much as zeros among weights may save
 
 
 @pytest.mark.usefixtures("bounded")

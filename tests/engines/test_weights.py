@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 
 import torch_ref
-from parity.convert.files import Checkpoint, write
+from parity.convert.files import Checkpoint
 from parity.convert.layouts import OURS
+from parity.convert.writing import write
 from recipe import initial_weights
 from recipe.state_dict import COUNTER, shapes
 from recipe.system import integrity

@@ -10,13 +10,13 @@ import numpy as np
 from torch import nn
 
 from configs import r18
-from parity.convert.files import Checkpoint, write
+from parity.convert.files import Checkpoint
 from parity.convert.layouts import OURS, Layout
 from parity.convert.state_dicts import wanted_shapes
-from parity.tensors import is_param
+from parity.convert.writing import write
 from parity.verify import cases
 from recipe.architectures import ARCHITECTURES, ModelDescription
-from torch_ref.train_state import COUNTER
+from recipe.state_dict import COUNTER, is_param
 
 
 def describe(

@@ -9,7 +9,7 @@ from parity import flags
 from parity.comparison.levels import ALL
 from parity.comparison.memory import size
 from parity.comparison.progress import Progress
-from recipe.system import files
+from recipe.system import backend, files
 
 FILE = "FILE.py[:FUNCTION]"
 
@@ -57,9 +57,12 @@ def add_record_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_record(options: argparse.Namespace) -> int:
     """Run a Flax network as a description asks for; PyTorch need not be installed."""
+    import jax
+
     from parity.comparison import pair_file
     from parity.comparison.offline.record import record_half
 
+    backend.start(jax.devices)
     progress = Progress(options.quiet)
     progress(f"loading {options.half}")
     half = pair_file.load_flax(options.half)

@@ -15,8 +15,9 @@ from parity.engines import TorchNetwork
 from parity.speed.jobs import Job
 from parity.speed.programs.problem import Problem
 from parity.speed.verdict import Verdict
-from parity.tensors import Arrays, to_numpy
+from parity.tensors import to_numpy
 from recipe.architectures import ModelDescription
+from recipe.state_dict import Arrays
 from torch_ref.augment import make_batch, standardise
 from torch_ref.predict import device_table
 from torch_ref.steps import cross_entropy

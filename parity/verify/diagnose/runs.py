@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from parity.cause import Cause
-from parity.tensors import Arrays
 from parity.verify.training_runs import BOUND, Batches, Setting, State, TrainingRun, outcome, worst
 from recipe.plan import EpochPlan
+from recipe.state_dict import Arrays
 
 # Non-default values, and the cause to report if an engine ignores one: all that a trainer reads but the
 # schedule's name, which level 5 goes through.

@@ -9,8 +9,8 @@ import numpy as np
 
 import torch_ref.optimizer
 from parity.cause import Cause, either
-from parity.tensors import Arrays
 from recipe.schedule import Schedule
+from recipe.state_dict import Arrays
 
 
 def of_learning_rate(

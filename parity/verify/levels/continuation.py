@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from parity.cause import Cause
-from parity.convert.files import read, write
+from parity.convert.files import read
 from parity.convert.layouts import OURS
+from parity.convert.writing import write
 from parity.result import Check, Finding, Findings
 from parity.verify.case import Case
 from parity.verify.training_runs import BOUND, ENGINES, EPOCH, STEPS, Setting, State, learning_rate, worst

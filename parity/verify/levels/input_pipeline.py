@@ -20,11 +20,11 @@ from parity.budgets.reference import C, gamma
 from parity.cause import Cause
 from parity.engines import to_float
 from parity.result import Check, Finding, Findings, elementwise
-from parity.tensors import Arrays
 from parity.verify.case import Case
 from parity.verify.diagnose.pipeline import of_bytes, of_floats, of_resizing, resized
 from recipe.plan import EpochPlan, make_plan
 from recipe.resize import bilinear
+from recipe.state_dict import Arrays
 from recipe.training.description import Augment
 
 EXAMPLES, BATCH = 70, 32

@@ -20,10 +20,10 @@ from parity.budgets.reference import C, gamma
 from parity.cause import Cause
 from parity.engines import to_float
 from parity.result import Check, Finding, Findings, elementwise
-from parity.tensors import Arrays, is_param
 from parity.verify.case import Case
 from parity.verify.diagnose.training import of_learning_rate, of_update
 from recipe.schedule import Schedule
+from recipe.state_dict import Arrays, is_param
 
 OPERATIONS = 16  # roundings of one update or one learning rate, rounded up
 TOTAL = 100

@@ -17,7 +17,7 @@ from parity.cause import Cause
 from parity.convert.state_dicts import wanted_shapes
 from parity.result import Check, Finding, Findings
 from parity.verify.case import Case
-from torch_ref.train_state import COUNTER
+from recipe.state_dict import COUNTER
 
 
 def check(case: Case) -> Iterator[Check]:

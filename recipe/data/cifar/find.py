@@ -40,6 +40,8 @@ def load(cifar: Cifar, directory: str, *, download: bool) -> Dataset:
             cifar, _shown(path), cached(path, lambda path: npz.read(cifar, path), name=cifar.name)
         )
     if root.is_file():
+        if root.suffix == ".parquet":
+            hints.refuse_other_forms(cifar, root.parent)
         raise UserError(
             f"{directory} is a file; name the folder that holds it: --config.data.dir={root.parent}"
         )

@@ -24,6 +24,12 @@ def refuse_other_forms(cifar: Cifar, root: Path) -> None:
     if matlab := _matlab(cifar, root):
         official = " or ".join(archive.file for archive in cifar.archives)
         raise UserError(f"{matlab} is for MATLAB and is not read; put {official} into {root}")
+    if parquet := _parquet(root):
+        official = " or ".join(archive.file for archive in cifar.archives)
+        raise UserError(
+            f"{parquet} is a table of Hugging Face's (parquet), which is not read; put {official} into "
+            f"{root}, or save its pictures in train/CLASS and test/CLASS and add --config.data.name=folder"
+        )
     if _has_classes_of_pictures(cifar, root):
         raise UserError(
             f"{root} holds pictures in class folders, not a form of {cifar.title} that can be checked; "
@@ -47,6 +53,15 @@ def _matlab(cifar: Cifar, root: Path) -> Path | None:
     stem = cifar.name.replace("cifar", "cifar-")
     names = (f"{stem}-batches-mat", f"{stem}-matlab", f"{stem}-matlab.tar.gz", "data_batch_1.mat")
     return next((root / name for name in names if (root / name).exists()), None)
+
+
+def _parquet(root: Path) -> Path | None:
+    """The first parquet file in `root`, or in a folder of it: the hub has them in data or plain_text."""
+    with contextlib.suppress(OSError):
+        return next(
+            (path for where in ("*.parquet", "*/*.parquet") for path in sorted(root.glob(where))), None
+        )
+    return None
 
 
 def _has_classes_of_pictures(cifar: Cifar, root: Path) -> bool:

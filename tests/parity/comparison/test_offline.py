@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 
 import parity
+from parity.__main__ import main
 from parity.comparison import pair_file
 from parity.comparison.api import compare_halves
 from parity.comparison.inputs import Arguments
@@ -286,6 +288,19 @@ def test_a_mode_that_cannot_be_compared_leaves_the_other(tmp_path: Path):
             small.torch_mlp(), small.inputs(), tmp_path / "other", levels=levels, modes=("train",), **settings
         )
     assert not (tmp_path / "other").exists()
+
+
+def test_record_looks_for_its_device_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def devices() -> None:
+        raise RuntimeError("Unable to initialize backend 'cuda' (set JAX_PLATFORMS='')")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert main(["record", "nowhere.py", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: JAX has no backend for JAX_PLATFORMS=cuda: Unable to initialize")
 
 
 def test_what_is_written_is_read_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import flax_resnet
 import torch_ref
 from parity.__main__ import main
 from parity.convert import beside, guesses
-from parity.convert.class_names import CIFAR10, CIFAR100, IMAGENET
+from parity.convert.class_names import CIFAR10, CIFAR100, imagenet
 from parity.convert.files import read
 from parity.convert.layouts import LAYOUTS, recognise
 from parity.convert.state_dicts import wanted_shapes
@@ -69,7 +70,7 @@ def test_what_is_said_is_no_guess_and_the_rest_still_is(fields: set[str]):
 def test_imagenets_classes_are_torchvisions():
     from torchvision.models import ResNet18_Weights
 
-    assert list(IMAGENET) == ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    assert list(imagenet()) == ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
 
 
 def test_class_names_say_the_dataset_only_where_it_is_known():
@@ -160,6 +161,28 @@ def test_one_output_is_no_class(tmp_path: Path):
         UserError, match=r"net.pt can't be used for predict or eval: it has 1 output, which is no"
     ):
         commands.predict(torch_ref, Inference(), str(net), [__file__], "table", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [("multi_label_classification", r"a label of its own \(multi-label\)"), ("regression", "numbers")],
+)
+def test_outputs_that_are_no_classes_are_refused_for_prediction(
+    problem: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = {"model_type": "resnet", "problem_type": problem}
+    write(tmp_path, config=config)
+    net = tmp_path / "net.pt"
+    assert main(["convert", str(foreign(tmp_path)), str(net), "--no-check"]) == 0
+    assert main(["inspect", str(net)]) == 0
+    assert re.search(rf"outputs: +.*{reason}", capsys.readouterr().out)
+    with pytest.raises(UserError, match=rf"net.pt can't be used for predict or eval: .*{reason}"):
+        commands.predict(torch_ref, Inference(), str(net), [__file__], "table", tmp_path)
+    write(tmp_path, config={**config, "problem_type": "single_label_classification"})
+    assert read(tmp_path / "theirs.pth").description.outputs == "classes"
+    write(tmp_path, config={**config, "problem_type": "ranking"})
+    with pytest.raises(UserError, match="problem_type must be one of single_label_classification, "):
+        read(tmp_path / "theirs.pth")
 
 
 @pytest.mark.parametrize(

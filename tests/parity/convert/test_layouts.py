@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,19 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from parity.budgets.reference import reference_errors, scaled
+from parity.convert import state_dicts
 from parity.convert.files import read
 from parity.convert.layouts import LAYOUTS
-from parity.convert.state_dicts import from_state_dict, wanted_shapes
+from parity.convert.state_dicts import wanted_shapes
 from parity.engines import FlaxNetwork
 from parity.tensors import to_numpy, to_tensor
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, disturb, random_arrays
+
+
+def from_state_dict(tensors: Mapping[str, Tensor], layout: str | None) -> Any:
+    """`state_dicts.from_state_dict`, for PyTorch's tensors."""
+    return state_dicts.from_state_dict({name: to_numpy(tensor) for name, tensor in tensors.items()}, layout)
 
 
 def state_dict(name: str, arch: str = "", width: int = 2, classes: int = 10) -> dict[str, Tensor]:
@@ -109,8 +116,7 @@ def test_flax_gives_the_logits_of_the_original_network(name: str):
         with torch.inference_mode():
             return model.to(dtype)(torch.from_numpy(images).to(dtype).permute(0, 3, 1, 2)).numpy()
 
-    arrays = {key: to_numpy(tensor) for key, tensor in tensors.items()}
-    ours = FlaxNetwork(description, arrays, "f64").logits(images)
+    ours = FlaxNetwork(description, tensors, "f64").logits(images)
     theirs = reference(images, "f64")
     assert np.abs(theirs - theirs.mean(axis=0)).max() > 1e-3 * np.abs(theirs).max()  # the input matters
     errors = reference_errors(lambda x, p: {"logits": reference(x, p)}, images, "f32")

@@ -17,9 +17,9 @@ from parity.convert.layouts import LAYOUTS, OURS
 from parity.convert.state_dicts import wanted_shapes
 from parity.tensors import to_tensor
 from recipe.architectures import ARCHITECTURES, STEMS
+from recipe.state_dict import COUNTER
 from recipe.system.errors import UserError
 from tests.parity.helpers import describe, make_checkpoint, random_arrays, same, save
-from torch_ref.train_state import COUNTER
 
 DTYPES = [np.float32, np.float64, ml_dtypes.bfloat16, np.float16]
 SMALL = [name for name, a in ARCHITECTURES.items() if sum(a.depths) <= 16]  # the rest only repeats blocks
@@ -156,6 +156,9 @@ def test_in_memory_errors_are_one_line():
     tree = to_flax(tensors)
     with pytest.raises(UserError, match=r"conv1\.weight"):
         to_torch({"batch_stats": tree["batch_stats"]})
+    linen = {"conv_init": {"kernel": np.zeros((3, 3, 3, 8))}, "ResNetBlock_0": {"Conv_0": {}}}
+    with pytest.raises(UserError, match=r"names of Flax linen \(ResNetBlock_0\)"):
+        to_torch({"params": linen})
     for odd in ({"kernel": np.zeros((2, 2, 2))}, {"weight": np.zeros(2)}):
         with pytest.raises(UserError, match="not the tree of a network"):
             to_torch({**tree, "params": {**tree["params"], "odd": odd}})

@@ -170,6 +170,21 @@ def test_an_index_from_a_stranger_is_checked(content: Any, reason: str, tmp_path
         read(tmp_path)
 
 
+def test_indexes_of_variants_are_read_and_their_shards_named(tmp_path: Path):
+    index = sharded(tmp_path, ".safetensors")
+    variant = index.with_name("model.safetensors.index.fp16.json")
+    content = json.loads(index.read_text())
+    for shard in set(content["weight_map"].values()):
+        (tmp_path / shard).rename(tmp_path / shard.replace("model-", "model.fp16-"))
+    files = {name: file.replace("model-", "model.fp16-") for name, file in content["weight_map"].items()}
+    variant.write_text(json.dumps({"weight_map": files}))
+    index.unlink()
+    assert_network(variant)
+    assert_network(tmp_path)
+    with pytest.raises(UserError, match=f"a shard, one of 3 files of a sharded checkpoint: take {variant}$"):
+        read(tmp_path / "model.fp16-00002-of-00003.safetensors")
+
+
 def test_an_index_that_is_no_json_is_one_line(tmp_path: Path):
     (tmp_path / "model.safetensors.index.json").write_text("<html>")
     with pytest.raises(UserError, match="should list shards, is not readable: it is no JSON"):

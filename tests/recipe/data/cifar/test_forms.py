@@ -189,6 +189,16 @@ def test_pictures_by_class_are_not_downloaded_over(layout, mini, root, monkeypat
         recipe.data.load("cifar10", str(root))
 
 
+def test_a_table_of_hugging_face_is_named_with_what_to_do(mini, root):
+    table = root / "plain_text" / "train-00000-of-00001.parquet"
+    table.parent.mkdir()
+    table.write_bytes(b"PAR1")
+    reason = rf"{table} is a table of Hugging Face's \(parquet\), which .* into {{}}, or save its"
+    for named, where in ((root, root), (table, table.parent)):
+        with pytest.raises(UserError, match=reason.format(where)):
+            recipe.data.load("cifar10", str(named), download=True)
+
+
 @pytest.mark.parametrize("name", ["cifar-10-batches-mat/data_batch_1.mat", "cifar-10-matlab.tar.gz"])
 def test_the_matlab_version_is_named(name, mini, root):
     (root / name).parent.mkdir(exist_ok=True)
