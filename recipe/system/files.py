@@ -104,7 +104,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder so that a kill leaves all of it, or a temporary that `sweep` deletes.
+    """Delete a file or folder so that a kill or a loss of power leaves all of it, or what `sweep` deletes.
 
     Raises:
       OSError: if it can't be renamed.
@@ -114,6 +114,7 @@ def remove(path: Path) -> None:
         return
     hidden = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     path.rename(hidden)
+    _flush(path.parent)  # else a loss of power may give the old name back to what is left by then
     shutil.rmtree(hidden, ignore_errors=True)
 
 

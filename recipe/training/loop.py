@@ -26,7 +26,7 @@ from recipe.training.metrics import Evaluation, evaluate
 from recipe.training.pace import Pace
 from recipe.training.progress import Progress, duration
 from recipe.training.workdir import Place
-from recipe.training.writer import Diverged
+from recipe.training.writer import Diverged, prune_run
 
 WARN_AFTER_STEPS = 20
 LOOK_AT_FIRST_STEPS, LOOK_EVERY_SECONDS = 20, 1.0  # at the loss, whether it is finite
@@ -68,6 +68,7 @@ class TrainingLoop:
         """
         run, trainer = self._run, self._trainer
         self._restore_newest()
+        prune_run(run.workdir)
         evaluated = any(record["step"] == trainer.step for record in read_metrics(run.workdir))
         if evaluated:
             trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since

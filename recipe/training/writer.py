@@ -9,7 +9,7 @@ from typing import Any
 
 from recipe.system import files
 from recipe.system.errors import UserError
-from recipe.training.checkpoints import FOLDER, LATEST, step_of
+from recipe.training.checkpoints import BEST, FOLDER, LATEST, step_of
 
 KEPT = {LATEST: 2}  # so that a damaged one costs no more than the way from the one before; else 1
 
@@ -81,6 +81,17 @@ class CheckpointWriter(abc.ABC):
                 f"can't save {path}: {error.strerror or error}; the same command goes on from the checkpoint "
                 "before it, once it can be written"
             ) from error
+
+
+def prune_run(workdir: Path) -> None:
+    """Delete the checkpoints that a kill or a loss of power has left too many.
+
+    Raises:
+      OSError: if one can't be deleted.
+    """
+    for kind in (LATEST, BEST):
+        if (folder := workdir / FOLDER / kind).is_dir():
+            prune(folder, KEPT.get(kind, 1))
 
 
 def prune(folder: Path, count: int) -> None:

@@ -33,6 +33,8 @@ PARTS = {
     "disks-jax": Part("tests.stress.disks", 6, {"engine": "jax"}),
     "disks-torch": Part("tests.stress.disks", 4, {"engine": "torch"}),
     "conversions": Part("tests.stress.conversions", 6),
+    "power-jax": Part("tests.stress.power", 4, {"engine": "jax"}),
+    "power-torch": Part("tests.stress.power", 2, {"engine": "torch"}),
     "signals": Part("tests.stress.signals", 4),
     "pairs-torch": Part("tests.stress.pairs", 1, {"engine": "torch"}),
     "pairs-jax": Part("tests.stress.pairs", 1, {"engine": "jax"}),

@@ -263,3 +263,15 @@ def test_the_first_error_is_the_one_that_is_told(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="Read-only") as error:
         files.write_text(tmp_path / "file", "text")
     assert error.value.filename == str(tmp_path / "file")
+
+
+def test_a_folder_loses_its_name_on_disk_before_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else a loss of power may give its name back to what is left of it by then."""
+    folder = tmp_path / "2"
+    folder.mkdir()
+    (folder / "array").touch()
+    seen: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append(any(tmp_path.glob("*/array"))))
+    files.remove(folder)
+    assert seen == [True]
+    assert list(tmp_path.iterdir()) == []
