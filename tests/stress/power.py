@@ -55,7 +55,7 @@ def campaign(seconds: float, seed: int, engine: str, folder: Path) -> list[Row]:
         tried.add((count, luck))
     return [
         Row(
-            f"power lost after a file operation of a run in {engine}: what was not flushed is gone, by chance",
+            f"power lost after a file operation of a run in {engine}: what was not flushed is lost by chance",
             len(tried),
             "the run went on from the newest checkpoint that had been flushed, to the undisturbed end; "
             f"checkpoints found damaged: {damaged}",
