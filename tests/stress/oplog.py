@@ -1,7 +1,7 @@
 """The log of the library of faults, and what a disk holds when the power fails in the midst of it.
 
-A file system may keep what was not flushed, or lose it. A file's data is kept by a flush of the file, a name by
-one of the folder that it stands in (fsync(2)). `Disk` does what the log says, and draws what is kept.
+A file system may keep what was not flushed, or lose it. A file's data is kept by a flush of the file, a name
+by one of the folder that it stands in (fsync(2)). `Disk` does what the log says, and draws what is kept.
 """
 
 from __future__ import annotations
