@@ -3,7 +3,7 @@
 # make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make style   the style and types of it alone; .pre-commit-config.yaml calls it before each commit
-# make heavy   tests that take minutes: the native kernels under sanitizers
+# make heavy   tests that take minutes: the native kernels under sanitizers, long fuzzes, slow cases
 # make stress  processes killed, disks full and files damaged, thousands of times, into docs/reliability.md (40 minutes)
 # make release RUN=runs/r18_cpu  what is published of a finished run, into dist/: weights without pickle, card, checksums
 # make setup   all of the set-up alone: a virtual environment with the pinned packages

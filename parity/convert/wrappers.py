@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,7 +150,7 @@ def _chosen(places: list[tuple[tuple[str, ...], str]], weights: str | None) -> t
             raise UserError(f"it holds one network, not under {weights}: leave out --weights")
         choice("weights", weights, names)
     if len(names) > 1:
-        ways = " or ".join(f"--weights={name}" for name in names if name)
+        ways = " or ".join(f"--weights={shlex.quote(name)}" for name in names if name)
         alone = ", or save the one without a prefix alone" if "" in names else ""
         raise UserError(f"the file holds {len(names)} networks: say which with {ways}{alone}")
     return next(iter(names.values()))
