@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from flax_resnet.naming import by_dotted_path
 from flax_resnet.quiet_orbax import first_error_only
 from flax_resnet.runtime import start_backend
-from recipe.system import integrity, json_values
+from recipe.system import integrity, json_values, plain
 from recipe.system.errors import Damaged, UserError
 from recipe.system.files import atomic_folder
 from recipe.training import writer
@@ -101,7 +101,10 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
     start_backend()  # orbax asks it which process this is
     handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
     try:
-        sealed = json_values.parse((path / "record" / "metadata").read_bytes())  # by orbax's JSON handler
+        for file in path.rglob("*"):
+            if not file.is_dir():
+                plain.check(file)
+        sealed = json_values.read(path / "record" / "metadata")  # by orbax's JSON handler
         with first_error_only(), ocp.Checkpointer(handler) as checkpointer:
             shapes = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
             _check_size(shapes, path)

@@ -48,7 +48,7 @@ def read(folder: Path, arch: str, classes: int) -> dict[str, dict[str, Any]]:
         if not path.is_file():
             continue
         try:
-            content = json_values.parse(path.read_bytes())
+            content = json_values.read(path)
         except (ValueError, OSError) as error:
             raise UserError(
                 f"{path}, which should describe the weights beside it, is not readable: {error}"

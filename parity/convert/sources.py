@@ -41,6 +41,8 @@ def locate(path: Path) -> Path:
         _refuse_distributed(path, path.parent)
         _refuse_shard(path)
         return path
+    if not path.is_dir():
+        raise UserError(f"{path} is neither a file nor a folder: a checkpoint in a pipe is not read")
     if any((path / name).exists() for name in _ORBAX):
         return path
     if (path / "snapshots").is_dir():
@@ -95,7 +97,7 @@ def shards(index: Path) -> list[Path]:
 def weight_map(index: Path) -> dict[str, str]:
     """The file of each tensor, as `shards`."""
     try:
-        content: Any = json_values.parse(index.read_bytes())
+        content: Any = json_values.read(index)
     except ValueError as error:
         raise UserError(f"{index}, which should list shards, is not readable: {error}") from error
     files = content.get("weight_map") if isinstance(content, dict) else None

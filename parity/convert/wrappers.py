@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 
 from recipe.state_dict import Arrays
-from recipe.system import json_values
+from recipe.system import json_values, plain
 from recipe.system.errors import UserError, choice
 from recipe.training.checkpoints import unreadable
 
@@ -50,6 +50,7 @@ def open_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
       UserError: if it is damaged, or has a dtype that is not read here.
     """
     try:
+        plain.check(path)
         with safetensors.safe_open(path, framework="np") as file:
             for name in file.keys():  # noqa: SIM118
                 if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:

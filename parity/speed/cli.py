@@ -119,7 +119,7 @@ def write(report: Report, output: Path) -> None:
 def read(path: Path) -> Report:
     """A report that `render_json` wrote."""
     try:
-        content = json_values.parse(path.read_bytes())
+        content = json_values.read(path)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
         return from_dict(content)

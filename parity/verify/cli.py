@@ -82,7 +82,7 @@ def main(options: argparse.Namespace) -> int:
 def read_mutants(path: Path) -> list[dict[str, Any]]:
     """What `mutants --json` wrote."""
     try:
-        found = json_values.parse(path.read_bytes())
+        found = json_values.read(path)
     except ValueError as error:
         raise UserError(f"{path} is not what `mutants --json` writes: {error}") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) and "caught_by" in row for row in found):

@@ -6,8 +6,10 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from recipe.system import plain
 from recipe.system.errors import UserError
 from recipe.system.terminal import shown
 
@@ -15,6 +17,16 @@ MOST_BYTES = 1 << 24  # a record of a network with 20,000 class names has 1 MB
 DEEPEST = 32  # objects and lists within each other
 
 Rule = Callable[[Any], str]  # a value → what has to be there instead; "" where it is right
+
+
+def read(path: Path) -> Any:
+    """`parse` a file.
+
+    Raises:
+      ValueError: the reason, in one line, also where it is no file.
+      OSError: if it can't be read.
+    """
+    return parse(plain.read(path, MOST_BYTES))
 
 
 def parse(text: str | bytes, *, most_bytes: int = MOST_BYTES, deepest: int = DEEPEST) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recipe.system import pickles
+from recipe.system import pickles, plain
 from recipe.system.errors import Damaged, UserError
 from recipe.system.pickles import TooMuch
 from recipe.system.terminal import shown
@@ -32,6 +32,7 @@ def check_file(path: Path) -> None:
       TooMuch: the reason, if that is beyond bounds.
       Exception: of many types, if it is damaged.
     """
+    plain.check(path)
     with path.open("rb") as file:
         beginning = file.read(len(ZIP))
         if beginning != ZIP:

@@ -16,12 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipe.system import files, json_values
+from recipe.system import files, json_values, plain
 from recipe.system.errors import UserError
 from recipe.system.streams import silence
 
 METRICS = "metrics.jsonl"
 ASIDE = "metrics.aside.jsonl"  # lines of it that are damaged, or belong to epochs that are done anew
+_MOST_BYTES = 1 << 28  # of metrics.jsonl; a record has 400
 MOST_STEPS = 2**31 - 1  # what a checkpoint can count
 
 
@@ -113,7 +114,11 @@ def _read(workdir: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     path = workdir / METRICS
     records: list[dict[str, Any]] = []
     damaged: dict[int, bytes] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
+    try:
+        content = plain.read(path, _MOST_BYTES) if path.exists() else b""
+    except ValueError as error:
+        raise UserError(f"can't read {path}: {error}; move it away") from error
+    for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
@@ -130,7 +135,7 @@ def _read(workdir: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
 
 def _append(path: Path, content: bytes, *, flush: bool = False) -> None:
     try:
-        with path.open("ab") as file:
+        with os.fdopen(plain.open_own(path), "ab") as file:
             file.write(content)
             if flush:
                 file.flush()

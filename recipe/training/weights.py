@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 
 from recipe.state_dict import COUNTER, shapes
-from recipe.system import integrity, json_values, matching
+from recipe.system import integrity, json_values, matching, plain
 from recipe.system.errors import Damaged, UserError
 from recipe.system.terminal import printable
 from recipe.training.checkpoints import check_record, described, require_finite, unreadable
@@ -40,6 +40,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       UserError: if it is damaged, another project's, or does not fit the network that it describes.
     """
     try:
+        plain.check(path)
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
         if "record" not in metadata:

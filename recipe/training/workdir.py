@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipe.system import files, json_values
+from recipe.system import files, json_values, plain
 from recipe.system.errors import UserError
 from recipe.system.terminal import LONGEST, printable, shown
 from recipe.training import checkpoints
@@ -37,7 +37,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         files.make_folder(folder)
-        file = (folder / LOCK).open("ab+", buffering=0)  # what can't be written is not tried again at its end
+        _refuse_links(folder)
+        # without a buffer: what can't be written is not tried again at its end
+        file = os.fdopen(plain.open_own(folder / LOCK), "ab+", buffering=0)
     except OSError as error:
         raise _unwritable(folder, error) from error
     with file:
@@ -89,6 +91,17 @@ class Place:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise a `UserError` if checkpoints would be written, and old ones deleted, somewhere else."""
+    kept = folder / checkpoints.FOLDER
+    for path in (kept, kept / checkpoints.LATEST, kept / checkpoints.BEST):
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link, and a run deletes what it finds there: put a folder in its place, or "
+                "name a workdir on the other disk with --workdir"
+            )
 
 
 def _sweep(folder: Path) -> None:
@@ -156,7 +169,7 @@ def _recorded(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return dict(fields(json_values.parse(path.read_bytes())))
+        return dict(fields(json_values.read(path)))
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {error}; choose another --workdir") from error
 

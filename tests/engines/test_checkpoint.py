@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import flax_resnet.checkpoint
+import recipe.training.weights
 import torch_ref.checkpoint
 from flax_resnet.quiet_orbax import first_error_only
 from recipe.system.errors import UserError
@@ -187,3 +189,16 @@ def test_asyncio_keeps_quiet_about_the_tasks_of_orbax_alone(caplog: pytest.LogCa
     for message in (never.format("orbax"), never.format("tensorstore"), never.format("others"), others):
         logging.getLogger("asyncio").error(message)
     assert [record.getMessage() for record in caplog.records] == [never.format("others"), others]
+
+
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path: Path):
+    (tmp_path / "7" / "record").mkdir(parents=True)
+    os.mkfifo(tmp_path / "7" / "record" / "metadata")
+    os.mkfifo(tmp_path / "7.pt")
+    for path, read in (
+        (tmp_path / "7", flax_resnet.checkpoint.read),
+        (tmp_path / "7.pt", torch_ref.checkpoint.read),
+        (tmp_path / "7.pt", recipe.training.weights.read),
+    ):
+        with pytest.raises(UserError, match=f"{path} is not a readable checkpoint .*it is a pipe, no file"):
+            read(path)

@@ -164,7 +164,7 @@ class Part:
 
 
 def _read_index(path: Path) -> dict[str, Any]:
-    content = json_values.parse(path.read_bytes())
+    content = json_values.read(path)
     if not isinstance(content, dict):
         raise ValueError("it is no object with fields")
     return content

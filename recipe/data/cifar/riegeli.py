@@ -13,6 +13,7 @@ from typing import IO
 BLOCK, BLOCK_HEADER = 1 << 16, 24  # bytes
 # hash of the header, bytes of data, their hash, type and number of records, bytes of all records unpacked
 CHUNK_HEADER = struct.Struct("<5Q")
+CHUNKS = b"smprt"  # signature, metadata, padding, simple and transposed records
 MULTIPLE, SMALL = 4, 1 << 20  # of the file's size, and bytes: what all records may have
 
 
@@ -25,6 +26,8 @@ def check(path: Path) -> None:
     with path.open("rb") as file:
         while position < size:
             _, data, _, kind, decoded = CHUNK_HEADER.unpack(_read(file, position, CHUNK_HEADER.size))
+            if kind & 0xFF not in CHUNKS:
+                raise ValueError("it is no array_record file, or a chunk's header is damaged")
             records += kind >> 8
             unpacked += decoded
             if max(records, unpacked) > MULTIPLE * size + SMALL:

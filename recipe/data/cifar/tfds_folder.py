@@ -16,7 +16,7 @@ from PIL import Image
 from recipe.data.cifar import riegeli, tfrecord
 from recipe.data.cifar.quiet import quiet
 from recipe.data.dataset import Arrays
-from recipe.system import json_values
+from recipe.system import json_values, plain
 from recipe.system.errors import UserError
 from recipe.system.terminal import printable, shown
 
@@ -93,7 +93,7 @@ def _read_description(folder: Path) -> tuple[Any, tuple[str, ...]]:
     content = {}
     for name in ("dataset_info.json", "features.json"):
         try:
-            content[name] = json_values.parse((folder / name).read_bytes())
+            content[name] = json_values.read(folder / name)
         except ValueError as error:
             raise _damaged(folder / name, f"can't be read: {error}") from error
     _check_classes(folder / "features.json", content["features.json"])
@@ -172,6 +172,7 @@ def _read_records(path: Path, file_format: str) -> list[bytes]:
     if not path.is_file():
         raise _damaged(path, "is missing")
     try:
+        plain.check(path)
         if file_format == "array_record":
             from array_record.python.array_record_module import ArrayRecordReader
 

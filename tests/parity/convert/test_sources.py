@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,9 @@ def test_a_folder_with_nothing_but_flaxs_msgpack_is_told_so(tmp_path: Path):
     (tmp_path / "flax_model.msgpack").write_bytes(b"\x81\xa6params\x81")
     with pytest.raises(UserError, match="msgpack file, such as Flax writes"):
         read(tmp_path)
+
+
+def test_a_checkpoint_in_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"model\.pth is neither a file nor a folder"):
+        read(tmp_path / "model.pth")

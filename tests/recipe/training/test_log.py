@@ -117,3 +117,19 @@ def test_a_record_is_on_disk_before_the_checkpoint_that_comes_behind_it(
     again = RunLog(tmp_path)
     again.resume(epochs=0)
     assert flushed[ASIDE] == (tmp_path / ASIDE).stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["log.txt", ASIDE])
+def test_a_log_is_not_written_through_a_link(name: str, tmp_path: Path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / name).symlink_to("theirs")
+    (tmp_path / METRICS).write_text("damaged\n")
+    with pytest.raises(UserError, match=f"can't write .*{name}: {name} is a link, no file"):
+        RunLog(tmp_path).resume(epochs=1)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_metrics_in_a_pipe_are_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / METRICS)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: it is a pipe, no file; move it away"):
+        RunLog(tmp_path).resume(epochs=1)

@@ -126,3 +126,36 @@ def test_a_lock_that_can_t_be_written_names_the_workdir(tmp_path: Path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):
+    """A workdir may come from anybody, and the lock is emptied before it is written."""
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / workdir.LOCK).symlink_to("../theirs")
+    with pytest.raises(UserError, match=r"can't write to the workdir .*: \.lock is a link"):
+        workdir.locked(tmp_path / "run").__enter__()
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("link", ["checkpoints", "checkpoints/latest", "checkpoints/best"])
+def test_checkpoints_are_not_deleted_through_a_link(link: str, tmp_path: Path):
+    (tmp_path / "photos" / "2019").mkdir(parents=True)
+    (tmp_path / "run" / link).parent.mkdir(parents=True)
+    (tmp_path / "run" / link).symlink_to(tmp_path / "photos")
+    with pytest.raises(UserError, match=rf"{link} is a link, and a run deletes what it finds there"):
+        workdir.locked(tmp_path / "run").__enter__()
+    assert (tmp_path / "photos" / "2019").is_dir()
+
+
+def test_a_workdir_may_be_a_link_itself(tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run").symlink_to("other")
+    with workdir.locked(tmp_path / "run"):
+        assert (tmp_path / "other" / workdir.LOCK).is_file()
+
+
+def test_a_config_in_a_pipe_is_not_waited_for(config: Any, data: Dataset, tmp_path: Path):
+    os.mkfifo(tmp_path / workdir.CONFIG)
+    with pytest.raises(UserError, match=r"config\.json is damaged: it is a pipe, no file"):
+        workdir.check_or_create(describe_run(config, data, tmp_path))

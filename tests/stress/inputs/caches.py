@@ -82,8 +82,10 @@ def _make_programs(folder: Path) -> None:
         (folder / "cache" / f"{number}-cache").write_bytes(compress_executable(program))
 
 
-READERS = (
-    Reader("cache of decoded pictures", _never_refused(_decoded), _never_refused(_decoded)),
-    Reader("cache of native kernels", _never_refused(_library), _never_refused(_library), share=0.3),
+READERS = (  # in a folder that nobody else can write to, so that nobody puts pipes there
+    Reader("cache of decoded pictures", _never_refused(_decoded), _never_refused(_decoded), nodes=False),
+    Reader(
+        "cache of native kernels", _never_refused(_library), _never_refused(_library), nodes=False, share=0.3
+    ),
     Reader("cache of compiled programs", _make_programs, _programs, share=0.5),
 )

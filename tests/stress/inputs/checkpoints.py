@@ -141,7 +141,7 @@ READERS = (
     Reader("JAX checkpoint", _make_ours("jax", "7"), _read_jax, share=2),
     Reader("PyTorch checkpoint", _make_ours("torch", "7.pt"), _read_torch),
     Reader("safetensors checkpoint", _make_ours("safetensors", "7.safetensors"), _inspect("7.safetensors")),
-    Reader("a record, sealed again", _make_record, _read_record, checked=False),
+    Reader("a record, sealed again", _make_record, _read_record, checked=False, nodes=False),
     Reader("a stranger's .pth", _make_theirs, _inspect("ckpt.pth"), checked=False),
     Reader("a stranger's .th of old", _make_legacy, _inspect("model.th"), checked=False),
     Reader("a stranger's safetensors, config.json", _make_timm, _inspect(""), checked=False),

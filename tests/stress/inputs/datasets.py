@@ -100,8 +100,13 @@ def _make_folder(folder: Path) -> None:
 
 
 READERS = (
-    Reader("CIFAR, binary archive", _make_archive(_BINARY), _read_archive(_BINARY), checked=False, share=0.5),
-    Reader("CIFAR, Python archive", _make_archive(_PYTHON), _read_archive(_PYTHON), checked=False),
+    Reader(
+        "CIFAR, binary archive", _make_archive(_BINARY), _read_archive(_BINARY),
+        checked=False, nodes=False, share=0.5,
+    ),
+    Reader(
+        "CIFAR, Python archive", _make_archive(_PYTHON), _read_archive(_PYTHON), checked=False, nodes=False,
+    ),
     Reader(
         "CIFAR, binary files", lambda folder: unpack(_MINI, _BINARY, folder), _load,
         prepare=_prepare, share=0.5,
@@ -110,8 +115,8 @@ READERS = (
     Reader("CIFAR, Keras' npz", _make_npz, _load, prepare=_prepare, share=0.5),
     Reader("TFDS folder, array_record", _make_prepared("array_record"), _load, prepare=_prepare),
     Reader("TFDS folder, tfrecord", _make_prepared("tfrecord"), _load, prepare=_prepare, share=0.5),
-    # a picture may say that it is large: see `images.read` for what that may take
-    Reader("pictures", _make_pictures, _read_pictures, checked=False, megabytes=1_200, share=3),
+    # pictures may come out of pipes; one may say that it is large: see `images.read` for what that may take
+    Reader("pictures", _make_pictures, _read_pictures, checked=False, nodes=False, megabytes=1_200, share=3),
     Reader(
         "folder of pictures", _make_folder, lambda folder: picture_folder.load(str(folder)).digest,
         checked=False, megabytes=1_200, prepare=_prepare,

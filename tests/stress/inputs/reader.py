@@ -28,6 +28,7 @@ class Reader:
     checked: bool = True  # whether damage shows: what is read is the sound value, or nothing is
     share: float = 1.0  # of the inputs, beside other readers
     files: str = "*"  # which of the sample's files are damaged, as a pattern
+    nodes: bool = True  # whether pipes, devices, folders … stand in the files' places, too
     megabytes: int = 512  # more than that it may not take
     prepare: Callable[[], Any] = _nothing
 

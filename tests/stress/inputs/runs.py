@@ -48,7 +48,7 @@ def _make_metrics(folder: Path) -> None:
 
 
 def _lines(path: Path) -> list[bytes]:
-    return [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.exists() else []
+    return [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.is_file() else []
 
 
 def _resume(folder: Path) -> str:
@@ -152,5 +152,5 @@ def _parse(arguments: list[bytes]) -> tuple[int, str]:
 READERS = (
     Reader("metrics.jsonl", _make_metrics, _resume, checked=False),
     Reader("config.json of a workdir", _make_workdir, _check_workdir),
-    Reader("--config.…=…", _make_flags, _parse_flags, checked=False),
+    Reader("--config.…=…", _make_flags, _parse_flags, checked=False, nodes=False),
 )

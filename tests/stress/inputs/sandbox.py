@@ -18,6 +18,7 @@ import resource
 import select
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -29,12 +30,14 @@ from typing import Any, TextIO
 
 from recipe.system.errors import UserError
 from recipe.system.terminal import message
+from tests.stress.inputs import nodes
 from tests.stress.inputs.forms import mutate
 from tests.stress.inputs.reader import Reader
 
 SECONDS = 10  # of a processor, that an input may take
 HANGS = 120.0  # seconds without a word from a process that may wait for others
 BATCH = 50  # inputs for a process
+NODES = 0.05  # of the inputs have something else in a file's place
 _ROOM = 4 << 30  # bytes of address space: a stop for the machine's sake, behind the reader's own limit
 M_ARENA_MAX = -8  # glibc's mallopt
 
@@ -199,31 +202,49 @@ def _read_all(
             files = sorted(path for path in samples[0].rglob(reader.files) if path.is_file())
             (file,) = draw.choices(files, [path.stat().st_size ** 0.5 + 10 for path in files])
             name = file.relative_to(samples[0])
-            other = samples[1] / name
-            content, damage = mutate(file.read_bytes(), draw, other.read_bytes() if other.is_file() else b"")
-            about = {"number": number, "file": str(name), "damage": damage}
-            (keep / name.name).write_bytes(content)
             _restore(samples[0], folder)
-            (folder / name).write_bytes(content)
+            damage = _damage(reader, folder / name, samples[1] / name, draw)
+            about = {"number": number, "file": str(name), "damage": damage}
+            if damage not in nodes.KINDS:
+                shutil.copyfile(folder / name, keep / name.name)
             say({**about, "result": "begun", "line": ""})
             result, line = _outcome(reader, folder, sound, printed)
             say({**about, "result": result, "line": line})
             if result == "broken":
                 return
-            (keep / name.name).unlink()
+            (keep / name.name).unlink(missing_ok=True)
+
+
+def _damage(reader: Reader, path: Path, other: Path, draw: Random) -> str:
+    """Damage a file, given another sound one of its kind; what was done."""
+    if reader.nodes and draw.random() < NODES:
+        return nodes.replace(path, draw)
+    content, damage = mutate(path.read_bytes(), draw, other.read_bytes() if other.is_file() else b"")
+    path.write_bytes(content)
+    return damage
 
 
 def _restore(sample: Path, folder: Path) -> None:
     """Let a folder hold what a sample holds, and nothing else."""
     ours = {path.relative_to(sample) for path in sample.rglob("*")}
     for path in sorted(folder.rglob("*"), reverse=True):
-        if path.relative_to(folder) not in ours:
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        name = path.relative_to(folder)
+        if name not in ours or _kind(path) != _kind(sample / name):
+            shutil.rmtree(path) if _kind(path) == stat.S_IFDIR else path.unlink()
     for name in sorted(ours):
-        if (sample / name).is_dir():
-            (folder / name).mkdir(exist_ok=True)
-        elif not (folder / name).is_file() or (folder / name).read_bytes() != (sample / name).read_bytes():
-            shutil.copy2(sample / name, folder / name)
+        path, sound = folder / name, sample / name
+        if sound.is_dir():
+            path.mkdir(exist_ok=True)
+        elif not path.exists() or not _same(path, sound):
+            shutil.copy2(sound, path)
+
+
+def _kind(path: Path) -> int:
+    return stat.S_IFMT(path.lstat().st_mode)
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes()
 
 
 def _outcome(reader: Reader, folder: Path, sound: Any, printed: TextIO) -> tuple[str, str]:
@@ -236,6 +257,10 @@ def _outcome(reader: Reader, folder: Path, sound: Any, printed: TextIO) -> tuple
             value = reader.read(folder)
             result = "same" if value == sound else "other"
         except UserError as error:
+            result, line = "refused", message(str(error))
+        except OSError as error:
+            if not error.filename:  # else `recipe.system.program` makes a line of it
+                return "broken", traceback.format_exc()
             result, line = "refused", message(str(error))
         except BaseException:
             return "broken", traceback.format_exc()

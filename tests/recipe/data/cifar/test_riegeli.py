@@ -55,3 +55,12 @@ def test_records_without_end_are_refused(tmp_path: Path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="unpacks to"):
         riegeli.check(path)
+
+
+def test_zeros_are_no_chunks(tmp_path: Path):
+    """Or a large file of them would be gone through in steps of 40 bytes."""
+    path = tmp_path / "records"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(ValueError, match="it is no array_record file"):
+        riegeli.check(path)
