@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -178,18 +180,39 @@ def test_a_bottlenecks_stride_is_assumed_aloud(tmp_path: Path):
         read(tmp_path / "body.pth")
 
 
+def zipped(name: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, "")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
         (b"\n<!DOCTYPE html><html>", "HTML page"), (b"", "is empty"), (b"\x81\xa6params\x81", "msgpack"),
         (pickle.dumps({"a": 1}), "pickle"), (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"BZh91AY", "compressed: unpack"),
+        (b"\0" * 257 + b"ustar\0", "a tar archive: unpack"), (b"\x08\x08\x12\x07pytorch", "an ONNX file"),
+        (b"\x1c\0\0\0TFL3", "a TFLite file"), (b"\x89PNG\r\n", "a picture"),
+        (b'{\n "architecture": 1}', "JSON"),
+        (zipped("model.weights.h5"), "a Keras file"),
+        (zipped("a.txt"), "zip file of 1 files, none of torch.save"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_kind_is_called_what_it_is(content: bytes, what: str, tmp_path: Path):
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(UserError, match=what):
         check_kind(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("length", [0xA188, 0xB008, 0x8890])
+def test_safetensors_are_nothing_else_whatever_the_length_of_their_header(length: int, tmp_path: Path):
+    """Which is their first bytes: those of msgpack, say."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}".ljust(length))
+    check_kind(path)
 
 
 def _without_statistics() -> dict[str, torch.Tensor]:
