@@ -202,3 +202,10 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=f"{path} is not a readable checkpoint .*it is a pipe, no file"):
             read(path)
+
+
+def test_no_room_is_made_for_a_text_that_is_said_to_have_terabytes(tmp_path: Path):
+    (tmp_path / "7.pt").write_bytes(b"\x80\x04\x8d" + (1 << 42).to_bytes(8, "little") + b"text")
+    with pytest.raises(UserError, match="is not a readable checkpoint") as error:
+        torch_ref.checkpoint.read(tmp_path / "7.pt")
+    assert "Memory" not in str(error.value)
