@@ -23,9 +23,11 @@ class Row:
 def render(rows: Sequence[Row], conditions: str) -> str:
     """One part's table, below a line that says under which conditions it was made."""
     cells = [
-        (row.what.replace("|", "\\|"), f"{row.tried:,}", row.outcome.replace("|", "\\|")) for row in rows
+        (row.what, f"{row.tried:,}", row.outcome if row.tried else "not tried: no time was left")
+        for row in rows
     ]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
     return "\n".join([conditions, "", "| what | times | what happened |", "|---|--:|---|", *lines])
 
 

@@ -29,10 +29,12 @@ def test_a_page_without_its_comments_is_refused():
 
 
 def test_a_table_has_a_line_for_each_row():
-    table = render([Row("killed", 1200, "went on"), Row("full", 20, "one line")], "today:")
+    rows = [Row("killed", 1200, "went on"), Row("full", 20, "one line"), Row("`| head`", 0, "saved")]
+    table = render(rows, "today:")
     assert table.splitlines()[2:] == [
         "| what | times | what happened |",
         "|---|--:|---|",
         "| killed | 1,200 | went on |",
         "| full | 20 | one line |",
+        r"| `\| head` | 0 | not tried: no time was left |",
     ]
