@@ -34,7 +34,9 @@ def assert_same(ours: Any, theirs: Any) -> None:
     if isinstance(theirs, torch.Tensor):
         assert str(theirs.dtype) == f"torch.{ours.dtype.name}"
         assert tuple(theirs.shape) == ours.shape
-        data = theirs.detach().reshape(-1).contiguous().view(torch.uint8).numpy()
+        data = (
+            theirs.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).numpy()
+        )
         assert np.ascontiguousarray(ours).tobytes() == data.tobytes()
     elif isinstance(theirs, np.ndarray):
         np.testing.assert_array_equal(ours, theirs)  # NumPy turns its bytes into this computer's order
