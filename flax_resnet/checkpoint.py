@@ -44,6 +44,10 @@ class CheckpointWriter(writer.CheckpointWriter):
 
     suffix = SUFFIX
 
+    def __init__(self, workdir: Path, record: dict[str, Any]):
+        _check_name(workdir)
+        super().__init__(workdir, record)
+
     def save(self, kind: str, step: int, tree: Tree, progress: dict[str, Any]) -> None:
         """Start saving copies of the arrays, since the next training step reuses their memory."""
         super().save(kind, step, jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree), progress)
@@ -64,6 +68,7 @@ def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     Raises:
       OSError: if it can't be written.
     """
+    _check_name(path)
     start_backend()
     handler = ocp.CompositeCheckpointHandler(
         state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
@@ -98,6 +103,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         )
     if not (path / "record").exists():
         raise Damaged(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
+    _check_name(path)
     start_backend()  # orbax asks it which process this is
     handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
     try:
@@ -119,6 +125,16 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         raise unreadable(path, error) from error
     record = integrity.check(sealed, _digests(restored["state"]), path)
     return check_record(record, path), restored["state"]
+
+
+def _check_name(path: Path) -> None:
+    """Raise a `UserError` for a path that tensorstore can't take."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path}: JAX checkpoints can only be in folders whose names are UTF-8; rename it, or choose another"
+        ) from None
 
 
 def _os_error(error: OSError | ValueError) -> OSError:

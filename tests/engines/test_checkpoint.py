@@ -18,7 +18,7 @@ import flax_resnet.checkpoint
 import recipe.training.weights
 import torch_ref.checkpoint
 from flax_resnet.quiet_orbax import first_error_only
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged, UserError
 from recipe.training.checkpoints import FOLDER
 
 ROOT = Path(__file__).parent.parent.parent
@@ -101,7 +101,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from flax_resnet import checkpoint
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged, UserError
 path = Path(sys.argv[1])
 draw = np.random.default_rng(0)
 checkpoint.write(path, {}, {"params": {str(i): draw.random((200, 200)) for i in range(60)}})
@@ -130,7 +130,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from flax_resnet import checkpoint
-from recipe.system.errors import UserError
+from recipe.system.errors import Damaged, UserError
 writer = checkpoint.CheckpointWriter(Path(sys.argv[1]), {})
 tree = {"params": {str(i): np.random.default_rng(i).random((200, 200)) for i in range(30)}}
 writer.save("latest", 1, tree, {})
@@ -209,3 +209,18 @@ def test_no_room_is_made_for_a_text_that_is_said_to_have_terabytes(tmp_path: Pat
     with pytest.raises(UserError, match="is not a readable checkpoint") as error:
         torch_ref.checkpoint.read(tmp_path / "7.pt")
     assert "Memory" not in str(error.value)
+
+
+def test_a_name_that_tensorstore_can_t_take_is_refused_before_anything_is_done(tmp_path: Path):
+    """The checkpoint is not called damaged."""
+    name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    (name / "7" / "record").mkdir(parents=True)
+    for use in (
+        lambda: flax_resnet.checkpoint.read(name / "7"),
+        lambda: flax_resnet.checkpoint.write(name / "8", {}, {}),
+        lambda: flax_resnet.checkpoint.CheckpointWriter(name, {}),
+    ):
+        with pytest.raises(UserError, match="can only be in folders whose names are UTF-8") as error:
+            use()
+        assert not isinstance(error.value, Damaged)
+    assert not (name / "8").exists()
