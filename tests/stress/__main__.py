@@ -36,7 +36,7 @@ def main() -> int:
                 failed.append(name)
                 print(f"{name} FAILED\n{''.join(traceback.format_exception(error))}", flush=True)
                 continue
-            tables[name] = table.render(done.result(), conditions(options.seed))
+            tables[name] = table.render(done.result(), conditions(options))
             print(f"{name}\n\n{tables[name]}\n", flush=True)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes; failed: {', '.join(failed) or 'none'}")
     if options.write and not failed:
@@ -45,9 +45,10 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def conditions(seed: int) -> str:
-    """When and where a part ran."""
-    return f"{datetime.date.today()}, {processor_name()}, seed {seed}:"
+def conditions(options: argparse.Namespace) -> str:
+    """When, where and how a part ran."""
+    scale = "" if options.scale == 1 else f", {options.scale:g} of the time"
+    return f"{datetime.date.today()}, {processor_name()}, seed {options.seed}{scale}:"
 
 
 def parser() -> argparse.ArgumentParser:

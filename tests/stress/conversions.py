@@ -49,7 +49,6 @@ def campaign(seconds: float, seed: int, folder: Path) -> list[Row]:
         for moment in ("before", "within")
     ]
     rng.shuffle(points)
-    points.sort(key=lambda point: conversions.operations[point[0]] > 50)  # the short ones as a whole
     tried: dict[Case, list[int]] = {case: [] for case in conversions.operations}
     for case, number, moment in points:
         if not on():
