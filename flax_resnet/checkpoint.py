@@ -133,7 +133,8 @@ def _check_name(path: Path) -> None:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise UserError(
-            f"{path}: JAX checkpoints can only be in folders whose names are UTF-8; rename it, or choose another"
+            f"{path}: JAX checkpoints can only be in folders whose names are UTF-8; "
+            "rename it, or choose another"
         ) from None
 
 

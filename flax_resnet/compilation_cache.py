@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 from jax._src.compilation_cache import decompress_executable
 
+from recipe.system import plain
 from recipe.system.caches import NoCache, cache_folder, private_folder
 from recipe.system.files import variable
 from recipe.system.processor import processor_digest
@@ -50,6 +51,7 @@ def _remove_damaged(folder: Path) -> None:
         with contextlib.suppress(OSError):
             try:
                 sound = program.stat().st_uid == os.getuid()
+                plain.check(program)
                 decompress_executable(program.read_bytes())
             except Exception:  # whatever the library for the compression raises
                 sound = False

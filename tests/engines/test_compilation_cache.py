@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flax_resnet.compilation_cache import _remove_damaged
 from recipe.system.processor import processor_digest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,3 +69,9 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path):
 @pytest.mark.parametrize("home", ["/proc/none", "/dev/null"])
 def test_where_nothing_can_be_written_programs_are_compiled(home: str):
     assert run(XDG_CACHE_HOME=home) == "None"
+
+
+def test_a_pipe_among_the_programs_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a-cache")
+    _remove_damaged(tmp_path)
+    assert list(tmp_path.iterdir()) == []
