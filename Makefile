@@ -4,6 +4,7 @@
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
 # make style   the style and types of it alone; .pre-commit-config.yaml calls it before each commit
 # make heavy   tests that take minutes: the native kernels under sanitizers, long fuzzes, slow cases
+# make processes   several processes compute what one computes, whatever happens to them (20 minutes)
 # make stress  processes killed, disks full and files damaged, thousands of times, into docs/reliability.md (40 minutes)
 # make release RUN=runs/r18_cpu  what is published of a finished run, into dist/: weights without pickle, card, checksums
 # make setup   all of the set-up alone: a virtual environment with the pinned packages
@@ -20,7 +21,7 @@ JAX_STAMP := $(VENV)/.installed-jax
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
-.PHONY: setup train style test heavy stress parity alarms release aot
+.PHONY: setup train style test heavy processes stress parity alarms release aot
 setup: $(STAMP)
 
 $(JAX_STAMP): requirements-jax.txt requirements.txt scripts/find_python.sh
@@ -43,6 +44,9 @@ style: setup
 
 test: style
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two tests with a thread each, not one with two
+
+processes: setup
+	$(BIN)/python -m pytest -m processes tests/processes
 
 heavy: setup
 	$(BIN)/python -m pytest -m heavy

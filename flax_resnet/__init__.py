@@ -2,8 +2,8 @@
 
 from typing import Any
 
-_PLACES = {"Trainer": "trainer", "layer_rows": "summary", "load": "predict"}
-__all__ = ["Trainer", "layer_rows", "load"]
+_PLACES = {"Trainer": "trainer", "join": "processes", "layer_rows": "summary", "load": "predict"}
+__all__ = ["Trainer", "join", "layer_rows", "load"]
 
 
 def __getattr__(name: str) -> Any:

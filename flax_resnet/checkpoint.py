@@ -70,13 +70,16 @@ def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
     """
     _check_name(path)
     start_backend()
+    alone = _alone()
     handler = ocp.CompositeCheckpointHandler(
-        state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+        state=ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        record=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     )
     threads = set(threading.enumerate())
     with first_error_only():
         try:
-            with ocp.Checkpointer(handler) as checkpointer:
+            with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
                 checkpointer.save(path.absolute(), args=_items(record, tree))
         except (OSError, ValueError) as error:  # tensorstore raises ValueError when a disk is full
             for thread in set(threading.enumerate()) - threads:
@@ -105,13 +108,17 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         raise Damaged(f"{path} is no checkpoint; a run's are in <workdir>/{FOLDER}/latest and …/best")
     _check_name(path)
     start_backend()  # orbax asks it which process this is
-    handler = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler())
+    alone = _alone()
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+        state=ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+    )
     try:
         for file in path.rglob("*"):
             if not file.is_dir():
                 plain.check(file)
         sealed = json_values.read(path / "record" / "metadata")  # by orbax's JSON handler
-        with first_error_only(), ocp.Checkpointer(handler) as checkpointer:
+        with first_error_only(), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             shapes = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
             _check_size(shapes, path)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
@@ -125,6 +132,12 @@ def read(path: Path) -> tuple[dict[str, Any], Tree]:
         raise unreadable(path, error) from error
     record = integrity.check(sealed, _digests(restored["state"]), path)
     return check_record(record, path), restored["state"]
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Let this process save or read by itself: each holds the whole state, and none waits for the others."""
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index})
 
 
 def _check_name(path: Path) -> None:

@@ -43,7 +43,7 @@ def batched(
         batch = images[start : start + size]
         padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
         jax.block_until_ready(results[:-1])  # one under way is enough, and Ctrl-C is heard between two
-        results.append(eval_batch(jax.device_put(np.concatenate([batch, padding]), mesh.batch)))
+        results.append(eval_batch(mesh.put(np.concatenate([batch, padding]), mesh.batch)))
     return np.concatenate(jax.device_get(results))[: len(images)]
 
 

@@ -115,8 +115,11 @@ def make_planned_steps(
     return jax.jit(steps, donate_argnums=0, out_shardings=out)
 
 
-def make_eval_step(graphdef: nnx.GraphDef) -> Any:
-    """Return eval_step(params, batch_stats, uint8 images (B, H, W, 3), table) -> logits (B, C), compiled."""
+def make_eval_step(graphdef: nnx.GraphDef, out: Any = None) -> Any:
+    """Return eval_step(params, batch_stats, uint8 images (B, H, W, 3), table) -> logits (B, C), compiled.
+
+    `out` is the sharding of the logits.
+    """
 
     def eval_step(params: Tree, batch_stats: Tree, images: jax.Array, table: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, params, batch_stats)
@@ -124,4 +127,4 @@ def make_eval_step(graphdef: nnx.GraphDef) -> Any:
         logits = model(standardise(images, table))
         return logits.astype(table.dtype)
 
-    return jax.jit(eval_step)
+    return jax.jit(eval_step, out_shardings=out)

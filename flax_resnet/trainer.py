@@ -16,11 +16,13 @@ from flax_resnet.compilation_cache import keep_programs
 from flax_resnet.devices import DataMesh
 from flax_resnet.optimizer import make_optimizer, make_schedule
 from flax_resnet.predict import batched, device_table
+from flax_resnet.processes import from_process_0
 from flax_resnet.runtime import in_own_precision, runtime, start_backend
 from flax_resnet.steps import Metrics, make_eval_step, make_planned_steps, make_train_step
 from flax_resnet.train_state import TrainState, Tree, abstract_model, from_saved, initial_state, to_saved
 from recipe.data import Dataset
 from recipe.plan import EpochPlan
+from recipe.processes.world import ALONE, World
 from recipe.resize import bilinear
 from recipe.training import checkpoints
 from recipe.training.description import RunDescription
@@ -35,13 +37,14 @@ class Trainer:
 
     checkpoint_suffix = SUFFIX
 
-    def __init__(self, run: RunDescription, data: Dataset):
+    def __init__(self, run: RunDescription, data: Dataset, world: World = ALONE):
         start_backend()
         keep_programs()
         self.precision = run.precision
         self.runtime = runtime(run.precision, run.cpu_kernels)
         self.on_cpu = jax.default_backend() == "cpu"
         self.step = 0
+        self._world = world
         self._mesh = DataMesh()
         self._mesh.check(run.batch_size)
         self._steps_per_dispatch = run.steps_per_dispatch or (1 if self.on_cpu else STEPS_PER_DISPATCH)
@@ -61,7 +64,8 @@ class Trainer:
             loop=self._steps_per_dispatch > 1,
             out=(self._mesh.state(self.state), self._mesh.replicated),
         )
-        self.eval_step = make_eval_step(graphdef)
+        self.eval_step = make_eval_step(graphdef, self._mesh.replicated)
+        self._programs: dict[int | None, Any] = {}  # by image size, where there are several processes
         # as numbers, all at once: to ask the device for one would wait for the steps that it has queued
         steps = np.arange(run.schedule.total)
         self._learning_rates = np.asarray(jax.vmap(make_schedule(run.schedule))(steps))
@@ -72,6 +76,7 @@ class Trainer:
                 "table": device_table(run.model, run.precision),
             }
         )
+        self._largest = jax.jit(jnp.max, out_shardings=self._mesh.replicated)
         self._plan: dict[str, jax.Array] = {}
         self._resize_matrix: jax.Array | None = None
         self.reset_sums()
@@ -83,22 +88,43 @@ class Trainer:
     @in_own_precision
     def start_epoch(self, plan: EpochPlan, image_size: int | None = None) -> None:
         """Put a plan on the device; the next step is row `step % plan.steps` of it."""
-        self._plan = jax.device_put(dataclasses.asdict(plan), self._mesh.plan)
+        self._plan = self._mesh.put(dataclasses.asdict(plan), self._mesh.plan)
         self._resize_matrix = None
         if image_size is not None:
             matrix = bilinear(self._data["image"].shape[1], image_size).astype(self._data["table"].dtype)
             self._resize_matrix = self._everywhere(matrix)
+        self._steps = self._compiled(image_size) if self._world.count > 1 else self.planned_steps
 
     @in_own_precision
     def train_steps(self, at_most: int) -> None:
         """Queue one dispatch of steps, and wait until no more than a few dispatches are under way."""
         count = min(at_most, self._steps_per_dispatch)
-        self.state, sums = self.planned_steps(
+        self.state, sums = self._steps(
             self.state, self._sums[-1], self._data, self._plan, self._resize_matrix, count
         )
         self.step += count
         self._sums.append(sums)
         jax.block_until_ready(self._sums[0])
+
+    def any_process(self, asked: bool, *, now: bool = False) -> bool:
+        """Whether any process was asked, a few dispatches ago or with `now` in this call."""
+        if self._world.count == 1:
+            return asked
+        own = np.full(
+            self._mesh.size, asked, np.int32
+        )  # of which each process gives what lies on its devices
+        self._asked.append(self._largest(self._mesh.put(own, self._mesh.batch)))
+        return bool(self._asked[-1 if now else 0])
+
+    def share_state(self) -> None:
+        """Take over what process 0 has restored."""
+        if self._world.count == 1:
+            return
+        sums = self.sums()
+        numbers = np.array([self.step, *sums], np.float64)
+        numbers, saved = from_process_0((numbers, self.get_state()))
+        self.set_state(saved, int(numbers[0]))
+        self._set_sums(Sums(float(numbers[1]), int(numbers[2]), int(numbers[3])))
 
     def recent_sums(self) -> Sums:
         """The epoch's sums as of a recent step, without waiting for the steps under way."""
@@ -160,12 +186,25 @@ class Trainer:
             "steps": jnp.asarray(values.steps, jnp.int32),
         }
         self._sums = collections.deque([self._everywhere(sums)], maxlen=DISPATCHES_UNDER_WAY + 1)
+        self._asked: collections.deque[jax.Array] = collections.deque(maxlen=DISPATCHES_UNDER_WAY + 1)
+
+    def _compiled(self, image_size: int | None) -> Any:
+        """The program of an epoch's steps, when all processes have compiled it.
+
+        None is left waiting in a collective for one that still compiles.
+        """
+        if image_size not in self._programs:
+            arguments = self.state, self._sums[-1], self._data, self._plan, self._resize_matrix, 1
+            self._programs[image_size] = self.planned_steps.lower(*arguments).compile()
+            self._world.meet(f"compiled/{image_size}")
+        return self._programs[image_size]
 
     def _on_devices(self, state: TrainState) -> TrainState:
-        return jax.device_put(state, self._mesh.state(state))
+        placed: TrainState = self._mesh.put(state, self._mesh.state(state))
+        return placed
 
     def _everywhere(self, tree: Any) -> Any:
-        return jax.device_put(tree, self._mesh.replicated)
+        return self._mesh.put(tree, self._mesh.replicated)
 
 
 def _fetch(sums: Metrics) -> Sums:

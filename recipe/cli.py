@@ -4,6 +4,8 @@ Installed by pip, `python main.py` is called `resnet18`.
 
 python main.py --config=configs/r18.py[:variant] [--mode=train|eval|predict|summary] [--workdir=DIR]
                [--config.any.field=value]
+python main.py … --coordinator=HOST:PORT --processes=2 --process_id=0   # one of several processes, JAX
+torchrun --nproc-per-node=2 main.py … --config.engine=torch             # the same, PyTorch
 python main.py --mode=eval --checkpoint=PATH
 python main.py --mode=predict --checkpoint=PATH --images FILE_OR_FOLDER…  [--output=table|json|csv]
 """
@@ -19,6 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import r18
+from recipe.processes.world import ALONE, World
 from recipe.system import files, program
 from recipe.system.errors import DatasetUnavailable, UserError, choice, first_line, nearest
 from recipe.system.memory import keep_freed_memory
@@ -40,6 +43,11 @@ CHECKPOINT = flags.DEFINE_string(
 )
 IMAGES = flags.DEFINE_multi_string("images", [], "predict: image files and folders; - is standard input.")
 OUTPUT = flags.DEFINE_string("output", "table", "predict: table | json | csv.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "JAX in several processes: HOST:PORT of process 0; auto where JAX knows the cluster."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "JAX in several processes: how many there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "JAX in several processes: which this is, from 0.")
 
 MODES = ("train", "eval", "predict", "summary")
 RUN = ("config.json", "checkpoints")  # what is in a workdir, but not in a folder of weights
@@ -77,10 +85,24 @@ def run(arguments: list[str], config: ConfigDict) -> int:
 
 
 def run_on_data(mode: str, config: ConfigDict) -> int:
-    """Train or evaluate. The data comes first, since without CIFAR the config becomes that of the digits."""
+    """Train or evaluate; train as one of several processes, if it was started so."""
+    from recipe.processes.launch import Launch, several
+
+    launch = Launch(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+    if not several(launch, config.engine):
+        return compute(mode, config, ALONE)
+    if mode != "train":
+        raise UserError(f"--mode={mode} takes one process: start it without the others")
+    world = engine_of(config).join(launch)
+    with world.watched():
+        return compute(mode, config, world)
+
+
+def compute(mode: str, config: ConfigDict, world: World) -> int:
+    """Load the data and go on: without CIFAR, the config becomes that of the digits."""
     from recipe import commands
     from recipe.training import precision
-    from recipe.training.description import describe_inference, describe_run
+    from recipe.training.description import AUTO, describe_inference, describe_run
 
     data, notice = load_data(config)
     held_out = config.data.holdout
@@ -89,8 +111,13 @@ def run_on_data(mode: str, config: ConfigDict) -> int:
     try:
         data = data.hold_out(held_out)
         if mode == "train":
+            if world.count > 1 and config.precision == AUTO:
+                raise UserError(
+                    "config.precision=auto is tried out by one process alone; with several, say "
+                    "--config.precision=f32 or bf16"
+                )
             remark = precision.settle(config, engine, data, workdir)
-            return commands.train(engine, describe_run(config, data, workdir), data, notice, remark)
+            return commands.train(engine, describe_run(config, data, workdir), data, notice, remark, world)
         return commands.evaluate(
             engine, describe_inference(config), data, checkpoint, workdir / "eval",
             held_out=held_out, notice=notice,

@@ -13,9 +13,10 @@ import numpy as np
 from recipe.architectures import OUTPUTS, ModelDescription
 from recipe.data import Dataset, images, picture_files
 from recipe.output import layer_table, plots, tables
+from recipe.processes.world import ALONE, World
 from recipe.system.errors import UserError, choice
 from recipe.system.terminal import printable
-from recipe.training import metrics, room, workdir
+from recipe.training import metrics, room, same, workdir
 from recipe.training.description import Inference, RunDescription
 from recipe.training.engine import Engine
 from recipe.training.loop import Interrupted, TrainingLoop, write_pictures
@@ -24,7 +25,14 @@ TOP = 5
 GRID_PIXELS = 160  # longest side of a picture in the grid
 
 
-def train(engine: Engine, run: RunDescription, data: Dataset, notice: str, remark: str = "") -> int:
+def train(
+    engine: Engine,
+    run: RunDescription,
+    data: Dataset,
+    notice: str,
+    remark: str = "",
+    world: World = ALONE,
+) -> int:
     """Train, or go on training, in the run's workdir.
 
     Args:
@@ -33,17 +41,23 @@ def train(engine: Engine, run: RunDescription, data: Dataset, notice: str, remar
       data: the dataset.
       notice: opens and closes the output, if it is not "".
       remark: a line for the log, about what was decided before; "" for none.
+      world: the processes of the run.
     """
+    same.check(world, run, data)
     rows = engine.layer_rows(run.model)
     room.check(run, rows)
-    trainer = engine.Trainer(run, data)
-    with workdir.locked(run.workdir):  # behind the trainer: a run that it refuses must not be left there
-        workdir.check_or_create(run)
-        loop = TrainingLoop(run, data, trainer, log_start_up=True)
+    trainer = engine.Trainer(run, data, world)
+    with contextlib.ExitStack() as stack:
+        if world.is_main:
+            # behind the trainer: a run that it refuses must not be left there
+            stack.enter_context(workdir.locked(run.workdir))
+            workdir.check_or_create(run)
+        loop = TrainingLoop(run, data, trainer, world, log_start_up=True)
         loop.restore()
-        workdir.write_config(run)  # who computes, and where the data lies, may have changed
-        table = layer_table.render(rows, input_shape(run.model))
-        workdir.write_layers(run, table)
+        if world.is_main:
+            workdir.write_config(run)  # who computes, and where the data lies, may have changed
+            table = layer_table.render(rows, input_shape(run.model))
+            workdir.write_layers(run, table)
         if notice:
             loop.say(notice)
         if remark:

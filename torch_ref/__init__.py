@@ -4,7 +4,8 @@ File for file the mirror of flax_resnet, but for those that CONTRIBUTING.md name
 """
 
 from torch_ref.predict import load
+from torch_ref.processes import join
 from torch_ref.summary import layer_rows
 from torch_ref.trainer import Trainer
 
-__all__ = ["Trainer", "layer_rows", "load"]
+__all__ = ["Trainer", "join", "layer_rows", "load"]

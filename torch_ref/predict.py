@@ -12,11 +12,13 @@ from torch import Tensor
 
 from recipe.architectures import ModelDescription
 from recipe.normalisation import standardisation_table
+from recipe.processes.world import ALONE, World
 from recipe.system.errors import UserError
 from recipe.training import checkpoints, weights
 from recipe.training.description import Inference
 from torch_ref.checkpoint import SUFFIX, Tree, not_finite, read
 from torch_ref.model import ResNet
+from torch_ref.processes import rows_of_all
 from torch_ref.runtime import runtime, set_up
 from torch_ref.steps import make_eval_step
 from torch_ref.train_state import DTYPES, fit, make_model
@@ -28,10 +30,21 @@ def device_table(description: ModelDescription, precision: str, device: torch.de
     return torch.from_numpy(table).to(device, DTYPES[precision][1])
 
 
-def batched(eval_batch: Callable[[Tensor], Tensor], images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Evaluate images (N, H, W, 3) in batches; the last one may be smaller."""
-    batches = torch.from_numpy(images).split(batch_size)
-    return torch.cat([eval_batch(batch) for batch in batches]).cpu().numpy()
+def batched(
+    eval_batch: Callable[[Tensor], Tensor], images: np.ndarray, batch_size: int, world: World = ALONE
+) -> np.ndarray:
+    """Evaluate images (N, H, W, 3) in batches; the last one may be smaller.
+
+    Each process evaluates a part of the images, and gets the results of all.
+    """
+    parts = np.array_split(images, world.count)
+    own = parts[world.index]
+    batches = torch.from_numpy(own).split(batch_size) if len(own) else ()
+    results = [eval_batch(batch) for batch in batches]
+    if world.count == 1:
+        return torch.cat(results).cpu().numpy()
+    logits = torch.cat(results) if results else eval_batch(torch.from_numpy(images[:1]))[:0]
+    return rows_of_all(logits, [len(part) for part in parts]).cpu().numpy()
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any], Tree]:

@@ -14,9 +14,10 @@ def set_up() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def runtime(device: torch.device) -> str:
-    """Library version and device, for the log."""
+def runtime(device: torch.device, processes: int = 1) -> str:
+    """Library version and device, for the log; of several processes one's device."""
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )
-    return f"PyTorch {torch.__version__} on {device.type} ({name})"
+    where = device.type if processes == 1 else f"{processes} × {device.type}"
+    return f"PyTorch {torch.__version__} on {where} ({name})"

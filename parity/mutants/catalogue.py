@@ -25,6 +25,7 @@ TRAINER = "flax_resnet/trainer.py"
 STATE, PREDICT, NAMING = "flax_resnet/train_state.py", "flax_resnet/predict.py", "flax_resnet/naming.py"
 T_MODEL, T_STEPS, T_OPTIMIZER = "torch_ref/model.py", "torch_ref/steps.py", "torch_ref/optimizer.py"
 T_AUGMENT, T_STATE, T_PREDICT = "torch_ref/augment.py", "torch_ref/train_state.py", "torch_ref/predict.py"
+T_PROCESSES, T_TRAINER, DEVICES = "torch_ref/processes.py", "torch_ref/trainer.py", "flax_resnet/devices.py"
 WINOGRAD, DIRECT = "flax_resnet/cpu_kernels/winograd.h", "flax_resnet/cpu_kernels/direct.h"
 AMX = "flax_resnet/cpu_kernels/amx.h"
 NATIVE_NORM, OPS = "flax_resnet/cpu_kernels/batch_norm.h", "flax_resnet/cpu_kernels/ops.py"
@@ -44,6 +45,9 @@ CUTOUT = """    if augment.cutout:
 RESIZE = """    if resize_matrix is not None:
         image = resize(image, resize_matrix)
 """
+AVERAGING = "return nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)"
+TIMES = "[p.register_hook(lambda g: g * TIMES) for p in model.parameters()]\n    return "
+LEVEL_10 = ("--levels=10",)
 NATIVE, WIDE, TILED = ("native kernels",), ("--width=64",), ("--width=32",)
 FIRST_NORM, FIRST_STRIDE = r"^bn1", r"^layer2\.0\.conv1"
 
@@ -257,6 +261,29 @@ MUTANTS = [
            "for name, buffer in ():", ("state",), r"^step 2$"),
     Mutant("PyTorch: mean taken for zero", T_PREDICT, "standardisation_table(description.mean, description.std)",
            "standardisation_table((0, 0, 0), description.std)", ("pipeline",), r"floats"),
+    # several processes
+    Mutant("PyTorch: a process's own statistics", T_PROCESSES, "if type(child) is nn.BatchNorm2d:", "if False:",
+           ("batch norm",), r"^step 1: ", LEVEL_10),
+    Mutant("PyTorch: gradients summed over processes", T_PROCESSES, AVERAGING,
+           AVERAGING.replace("return ", TIMES.replace("TIMES", "dist.get_world_size()")), ("gradient",),
+           r"^step 1: ", LEVEL_10),
+    Mutant("PyTorch: gradients averaged twice", T_PROCESSES, AVERAGING,
+           AVERAGING.replace("return ", TIMES.replace("TIMES", "1 / dist.get_world_size()")), ("gradient",),
+           r"^step 1: ", LEVEL_10),
+    Mutant("PyTorch: all processes take one share", T_PROCESSES,
+           "slice(world.index * share, (world.index + 1) * share)", "slice(0, share)", ("pipeline",), r"^step 1: ",
+           LEVEL_10),
+    Mutant("PyTorch: shares of different sizes", T_PROCESSES,
+           "slice(world.index * share, (world.index + 1) * share)",
+           "slice(world.index * share + min(world.index, 1), (world.index + 1) * share + 1)", ("pipeline",),
+           r"^step 1: ", LEVEL_10),
+    Mutant("PyTorch: sums of one process", T_TRAINER,
+           'all_sum(torch.stack([own["loss"].double() / self._world.count, own["correct"].double()]))',
+           'torch.stack([own["loss"].double(), own["correct"].double() * self._world.count])', ("state",),
+           r"^epoch 1: ", LEVEL_10),
+    Mutant("all processes take one share", DEVICES, "lambda index: array[index]",
+           "lambda index: array[tuple(slice(0, i.stop and i.stop - (i.start or 0)) for i in index)]",
+           ("pipeline",), r"^step 1: ", LEVEL_10),
     # the native kernels
     Mutant("native: a sign in Winograd's transform of the input", WINOGRAD, "t[2][b] = d2 - d1,", "t[2][b] = d1 - d2,",
            NATIVE, r"^layer1\.0\.conv1", WIDE),

@@ -23,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--width", type=flags.natural, default=0, help="channels of the first stage; 0: its own"
     )
-    parser.add_argument("--levels", default="1-9", metavar="A-B", help="which levels, such as 2 or 1-6")
+    parser.add_argument("--levels", default="1-10", metavar="A-B", help="which levels, such as 2 or 1-6")
     parser.add_argument("--seed", type=flags.natural, default=0, help="draws weights and inputs")
     parser.add_argument("--quick", action="store_true", help="one shape of input, fewer images and steps")
     parser.add_argument(

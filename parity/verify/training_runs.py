@@ -24,6 +24,7 @@ from parity.tensors import to_numpy, to_tensor
 from parity.verify.case import Case
 from recipe.data import Dataset
 from recipe.plan import EpochPlan
+from recipe.processes.world import ALONE, World
 from recipe.state_dict import COUNTER, Arrays
 from recipe.training.description import RunDescription, describe_run
 from recipe.training.engine import Trainer
@@ -118,9 +119,9 @@ class Setting:
         """An epoch's plan and image size."""
         return Batches(self.run.plan_of_epoch(epoch), self.run.image_size_of_epoch(epoch))
 
-    def start(self, engine: str) -> TrainingRun:
+    def start(self, engine: str, world: World = ALONE) -> TrainingRun:
         """A run before its first step."""
-        return TrainingRun(ENGINES[engine], ENGINES[engine].package.Trainer(self.run, self.data))
+        return TrainingRun(ENGINES[engine], ENGINES[engine].package.Trainer(self.run, self.data, world))
 
 
 class TrainingRun:

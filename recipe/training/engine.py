@@ -12,6 +12,8 @@ from recipe.architectures import ModelDescription
 from recipe.data import Dataset
 from recipe.output.layer_table import LayerRow
 from recipe.plan import EpochPlan
+from recipe.processes.launch import Launch
+from recipe.processes.world import ALONE, World
 from recipe.training.description import Inference, RunDescription
 
 ENGINES = {"jax": "flax_resnet", "torch": "torch_ref"}  # config.engine → package
@@ -74,6 +76,16 @@ class Trainer(Predictor, Protocol):
         It does not wait for them, so long as no more than a few dispatches are under way.
         """
 
+    def any_process(self, asked: bool, *, now: bool = False) -> bool:
+        """Whether any process was asked: the same answer in all, which call this behind the same steps.
+
+        It does not wait for the steps under way, and so it answers what was asked a few dispatches ago; with
+        `now` it waits, and answers what is asked now. One process gets its own answer at once.
+        """
+
+    def share_state(self) -> None:
+        """Take over the state, step and sums that process 0 has; all processes call it."""
+
     def recent_sums(self) -> Sums:
         """The epoch's sums as of a recent step, without waiting for the steps under way."""
 
@@ -99,12 +111,23 @@ class Trainer(Predictor, Protocol):
         """Take the state of a checkpoint; the next step is number `step`, of an epoch without sums yet."""
 
 
+class MakeTrainer(Protocol):
+    """(run, data, processes) → the run before its first step."""
+
+    def __call__(self, run: RunDescription, data: Dataset, world: World = ALONE) -> Trainer:
+        """Nothing is read from or written to the workdir."""
+
+
 class Engine(Protocol):
     """What an engine's package offers."""
 
     @property
-    def Trainer(self) -> Callable[[RunDescription, Dataset], Trainer]:
-        """(run, data) → the run before its first step. Nothing is read from or written to the workdir."""
+    def Trainer(self) -> MakeTrainer:
+        """Makes trainers."""
+
+    @property
+    def join(self) -> Callable[[Launch], World]:
+        """(flags) → the processes of a run, of which this one becomes one."""
 
     @property
     def load(self) -> Callable[[str, Inference], tuple[ModelDescription, LoadedPredictor]]:

@@ -104,6 +104,25 @@ class RunLog:
             self._events.record(record)
 
 
+class NoLog(RunLog):
+    """The log of a process that writes none, since process 0 of the run does."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def resume(self, *, epochs: int) -> None:
+        """Do nothing."""
+
+    def open_events(self, step: int) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Record nothing."""
+
+
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The whole records in a workdir's metrics.jsonl, by epoch; lines that are damaged are left out."""
     return _read(workdir)[0]

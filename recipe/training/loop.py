@@ -16,12 +16,13 @@ import numpy as np
 
 from recipe.data import Dataset
 from recipe.output import plots, tables
+from recipe.processes.world import ALONE, World
 from recipe.system.clock import process_age
 from recipe.system.errors import Damaged, UserError
 from recipe.training import checkpoints
 from recipe.training.description import RunDescription
 from recipe.training.engine import Sums, Trainer
-from recipe.training.log import RunLog, read_metrics, unwritable
+from recipe.training.log import NoLog, RunLog, read_metrics, unwritable
 from recipe.training.metrics import Evaluation, evaluate
 from recipe.training.pace import Pace
 from recipe.training.progress import Progress, duration
@@ -45,13 +46,22 @@ class TrainingLoop:
       run: what to train.
       data: the dataset.
       trainer: the engine's trainer of the same run, before its first step.
+      world: the processes of the run. Process 0 alone reads and writes the workdir.
       log_start_up: whether to log how long the process took to the first step.
     """
 
-    def __init__(self, run: RunDescription, data: Dataset, trainer: Trainer, *, log_start_up: bool = False):
-        self._run, self._data, self._trainer = run, data, trainer
+    def __init__(
+        self,
+        run: RunDescription,
+        data: Dataset,
+        trainer: Trainer,
+        world: World = ALONE,
+        *,
+        log_start_up: bool = False,
+    ):
+        self._run, self._data, self._trainer, self._world = run, data, trainer, world
         self._log_start_up = log_start_up
-        self._log = RunLog(run.workdir)
+        self._log = RunLog(run.workdir) if world.is_main else NoLog()
         self._first_epoch = self._start_step = 0
         self._place = Place(run.workdir)
         self._last_save = self._last_curves = self._last_look = time.monotonic()
@@ -67,21 +77,22 @@ class TrainingLoop:
           UserError: if all checkpoints are damaged, or the newest is another engine's or has diverged.
         """
         run, trainer = self._run, self._trainer
-        self._restore_newest()
-        prune_run(run.workdir)
-        evaluated = any(record["step"] == trainer.step for record in read_metrics(run.workdir))
-        if evaluated:
-            trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
+        evaluated = self._world.is_main and self._restore_newest()
+        trainer.share_state()
         # An epoch whose steps are done, but whose sums are still there, was stopped before its evaluation.
         unfinished = trainer.sums().steps > 0
         self._start_step = trainer.step
         self._first_epoch = (trainer.step - int(unfinished)) // run.steps_per_epoch
         self._log.resume(epochs=self._first_epoch)
         if evaluated and self._log.records and self._log.records[-1]["test_acc"] > self._best_accuracy():
-            trainer.save(checkpoints.BEST)  # a kill came before it was saved
+            self._save(checkpoints.BEST)  # a kill came before it was saved
 
-    def _restore_newest(self) -> None:
-        """Go on from the newest checkpoint that is whole, and set aside newer ones, which are damaged."""
+    def _restore_newest(self) -> bool:
+        """Go on from the newest checkpoint that is whole, and set aside newer ones, which are damaged.
+
+        Returns:
+          whether the step that it is of has been evaluated: then the epoch's sums are reset.
+        """
         run, trainer = self._run, self._trainer
         damaged: dict[Path, Damaged] = {}
         for path in checkpoints.of_run(run.workdir, trainer.checkpoint_suffix):
@@ -93,14 +104,20 @@ class TrainingLoop:
             for other, reason in damaged.items():
                 aside = checkpoints.set_aside(other)
                 self.say(f"{reason}; it is now {aside}, and the run goes on from {path}")
-            return
-        if damaged:
-            raise UserError(
-                f"no checkpoint in {run.workdir} is whole: {next(iter(damaged.values()))}; choose another "
-                "--workdir to begin anew"
-            )
-        if read_metrics(run.workdir):
-            self.say(f"{run.workdir} has records of epochs, but no checkpoint: the run begins anew")
+            break
+        else:
+            if damaged:
+                raise UserError(
+                    f"no checkpoint in {run.workdir} is whole: {next(iter(damaged.values()))}; choose "
+                    "another --workdir to begin anew"
+                )
+            if read_metrics(run.workdir):
+                self.say(f"{run.workdir} has records of epochs, but no checkpoint: the run begins anew")
+        prune_run(run.workdir)
+        evaluated = any(record["step"] == trainer.step for record in read_metrics(run.workdir))
+        if evaluated:
+            trainer.reset_sums()  # saved before the epoch's evaluation, which has been done since
+        return evaluated
 
     def _best_accuracy(self) -> float:
         """The test accuracy of the best checkpoint on disk; -1 where there is none.
@@ -132,9 +149,9 @@ class TrainingLoop:
                 evaluation = self._epoch(epoch)
             if evaluation is None:  # there was nothing left to do
                 evaluation = self._evaluate()
-            self._trainer.wait_for_checkpoints()
-            self._place.require()  # the last save may have gone elsewhere
-        self._report(evaluation)
+            self._settle()
+        if self._world.is_main:
+            self._report(evaluation)
         return evaluation
 
     def say(self, text: str) -> None:
@@ -170,7 +187,7 @@ class TrainingLoop:
         end = (epoch + 1) * run.steps_per_epoch
         image_size = run.image_size_of_epoch(epoch)
         trainer.start_epoch(run.plan_of_epoch(epoch), image_size)
-        pace = self._paces.setdefault(image_size, Pace(trainer))
+        pace = self._paces.setdefault(image_size, Pace(trainer, self._world, f"pace/{image_size}"))
         started = time.monotonic()
         progress = Progress(
             epoch + 1,
@@ -183,12 +200,13 @@ class TrainingLoop:
         with contextlib.closing(progress):
             while trainer.step < end:
                 pace.dispatch(at_most=end - trainer.step)
+                stop = trainer.any_process(self._stop_asked)
                 self._start_up_is_over()
                 self._stop_if_diverged(epoch)  # before that is saved
                 progress.update(trainer.step - epoch * run.steps_per_epoch, trainer, self.say)
                 self._warn_if_slow(progress.images_per_second())
                 self._save_if_due()
-                self._stop_if_asked()
+                self._stop_if(stop)
             sums = trainer.sums()
             speed = progress.images_per_second()
         return sums, time.monotonic() - started, speed
@@ -212,9 +230,8 @@ class TrainingLoop:
             "seconds": seconds,
             "dataset": self._data.name,
         }
-        trainer.wait_for_checkpoints()  # what is on disk decides; they had an epoch's time
-        self._place.require()
-        best = self._best_accuracy()
+        self._settle()  # what is on disk decides; the saves had an epoch's time
+        best = self._best_accuracy() if self._world.is_main else math.inf
         self._log.record(record)
         self.say(
             f"Epoch {epoch + 1}/{run.epochs}: train loss {record['train_loss']:.4f} "
@@ -225,21 +242,24 @@ class TrainingLoop:
         self._save(checkpoints.LATEST)
         if evaluation.accuracy > best:
             self._save(checkpoints.BEST)
-        if time.monotonic() - self._last_curves > CURVES_EVERY_SECONDS:
+        if self._world.is_main and time.monotonic() - self._last_curves > CURVES_EVERY_SECONDS:
             self._draw_curves()
         return evaluation
 
     def _evaluate(self) -> Evaluation:
-        """Evaluate all of the test set. It changes nothing, so a stop request may cut it short."""
-        self._stop_if_asked()
+        """Evaluate all of the test set. It changes nothing, so a stop request may cut it short.
+
+        With several processes it goes on to its end, since all of them compute it.
+        """
+        self._stop_if(self._trainer.any_process(self._stop_asked, now=True))
         try:  # both, since a signal may come between any two of these lines
             try:
-                self._evaluating = True
+                self._evaluating = self._world.count == 1
                 logits = self._trainer.logits(self._data.test_images)
             finally:
                 self._evaluating = False
         except KeyboardInterrupt:
-            self._stop_if_asked()
+            self._stop_if(self._stop_asked)
             raise
         return evaluate(logits, self._data.test_labels)
 
@@ -257,7 +277,7 @@ class TrainingLoop:
         """Look at a recent loss: after each first step, then each second, since that may wait for it."""
         now = time.monotonic()
         first = self._trainer.step < self._start_step + LOOK_AT_FIRST_STEPS
-        if first or now - self._last_look >= LOOK_EVERY_SECONDS:
+        if self._world.is_main and (first or now - self._last_look >= LOOK_EVERY_SECONDS):
             self._last_look = now
             self._require_finite("training", self._trainer.recent_sums().loss, epoch)
 
@@ -276,12 +296,20 @@ class TrainingLoop:
             )
 
     def _save(self, kind: str) -> None:
+        if not self._world.is_main:
+            return
         self._place.require()
         try:
             self._trainer.save(kind)
         except Diverged as error:
             raise self._diverged(str(error)) from error
         self._last_save = time.monotonic()
+
+    def _settle(self) -> None:
+        """Return when everything is on disk, and the workdir still where it was: a save may go elsewhere."""
+        self._trainer.wait_for_checkpoints()
+        if self._world.is_main:
+            self._place.require()
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -314,6 +342,11 @@ class TrainingLoop:
         if minutes and time.monotonic() - self._last_save >= 60 * minutes:
             self._save(checkpoints.LATEST)
 
+    @property
+    def _stop_asked(self) -> bool:
+        """Whether this process was asked to stop, or talks to nobody."""
+        return self._stop or not self._log.heard
+
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
         """Let the first Ctrl-C, SIGTERM or SIGHUP ask for a stop; a second one ends the process at once.
@@ -336,13 +369,12 @@ class TrainingLoop:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _stop_if_asked(self) -> None:
-        if not self._stop and self._log.heard:
+    def _stop_if(self, asked: bool) -> None:
+        if not asked:
             return
         trainer = self._trainer
         self._save(checkpoints.LATEST)
-        trainer.wait_for_checkpoints()
-        self._place.require()
+        self._settle()
         self.say(
             f"Interrupted at step {trainer.step} of {self._run.schedule.total}. Everything is saved; "
             "the same command goes on from here."

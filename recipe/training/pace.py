@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from recipe.processes.world import ALONE, World
 from recipe.training.engine import Trainer
 
 SECONDS = 2.5  # that a dispatch may take; three are under way at most, so a stop is heard within ten seconds
@@ -12,11 +13,12 @@ SECONDS = 2.5  # that a dispatch may take; three are under way at most, so a sto
 class Pace:
     """Dispatches the steps of images of one size. Nothing is shown, saved or heard while one is under way.
 
-    The first two dispatches have one step each: the first may be compiled, the second shows the speed.
+    The first two dispatches have one step each: the first may be compiled, the second shows the speed. All
+    processes of a run dispatch the same steps; `name` is this pace's among them.
     """
 
-    def __init__(self, trainer: Trainer):
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, world: World = ALONE, name: str = "pace"):
+        self._trainer, self._world, self._name = trainer, world, name
         self._dispatches = 0
         self._most = 1
 
@@ -29,4 +31,6 @@ class Pace:
             self._trainer.sums()  # waits until the step is done
         if self._dispatches == 2:
             seconds = max(time.monotonic() - began, 1e-9)
-            self._most = max(1, int(SECONDS / seconds))
+            most = max(1, int(SECONDS / seconds))
+            # process 0 decides for all
+            self._most = int(self._world.exchange(self._name, str(most))[0])

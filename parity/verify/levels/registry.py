@@ -18,6 +18,7 @@ from parity.verify.levels import (
     networks,
     optimizer_step,
     predictions,
+    processes,
     structure,
     trajectory,
 )
@@ -31,7 +32,7 @@ class Level(NamedTuple):
     checks: Callable[[Case], Iterator[Check]]  # each is yielded when it is done
 
 
-@functools.lru_cache(maxsize=2)  # so that levels 7 and 9 have one case, and with it one learning rate
+@functools.lru_cache(maxsize=2)  # so that levels 7, 9 and 10 have one case, and with it one learning rate
 def thin(case: Case) -> Case:
     """The case at the width and image size of trajectories, which start from the recipe's weights."""
     width = min(WIDTH, case.description.width)
@@ -49,5 +50,6 @@ LEVELS = {
     7: Level("trajectory", lambda case: trajectory.check(thin(case))),
     8: Level("evaluation on data", predictions.check),
     9: Level("continuation", lambda case: continuation.check(thin(case))),
+    10: Level("several processes", lambda case: processes.check(thin(case))),
 }
-CHEAP_FIRST = (1, 6, 5, 2, 3, 4, 8, 7, 9)  # a failure is often found within seconds
+CHEAP_FIRST = (1, 6, 5, 2, 3, 4, 8, 7, 9, 10)  # a failure is often found within seconds

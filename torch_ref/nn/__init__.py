@@ -1,0 +1,1 @@
+"""Layers that PyTorch has for GPUs alone."""
