@@ -48,7 +48,9 @@ def _make_metrics(folder: Path) -> None:
 
 
 def _lines(path: Path) -> list[bytes]:
-    return [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.is_file() else []
+    if not path.is_file() or path.stat().st_size > 1 << 30:
+        return []
+    return [line for line in path.read_bytes().split(b"\n") if line.strip()]
 
 
 def _resume(folder: Path) -> str:
