@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from parity.__main__ import parser
+from parity.mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("flax_resnet/**/*.md")])
 COMMANDS = sorted(
     {
@@ -66,8 +68,52 @@ def test_what_a_document_points_to_is_there(document: Path):
     assert not missing
 
 
-def test_the_readmes_program_runs_on_a_network_just_trained(tmp_path: Path):
-    programs = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_heading_that_a_document_points_to_is_there(document: Path):
+    text = document.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]*\.md|)#([^)\s]+)\)", text)
+    missing = [link for link in links if link[1] not in anchors(document.parent / (link[0] or document.name))]
+    assert not missing
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a document: small letters, hyphens for spaces, no punctuation."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_one_page():
+    assert len(README.encode()) <= 8000
+
+
+def test_the_readme_leads_to_every_page():
+    pages = {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
+    assert not pages - set(re.findall(r"\]\(([^)#\s]+)", README))
+
+
+@pytest.mark.parametrize("file", ["flax_resnet/model.py", "torch_ref/model.py"])
+def test_the_readme_shows_the_block_as_it_is(file: str):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    shown = [line.strip() for line in blocks[file.startswith("torch_ref")].splitlines() if line.strip()]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    block = text.partition("class ResBlock")[2].partition("\nclass ")[0]
+    lines = [line.strip() for line in block.splitlines() if line.strip() and '"""' not in line]
+    assert lines[-len(shown) :] == shown
+
+
+def test_the_readmes_traps_are_planted():
+    section = README.partition("## Traps")[2].partition("\n## ")[0]
+    known = {mutant.name for mutant in MUTANTS} | {"compare"}  # which names what this network can't have
+    for row in re.findall(r"^\| .* \|$", section, re.MULTILINE)[1:]:
+        planted = set(re.findall(r"`([^`]+)`", row.split("|")[-2]))
+        assert planted, row
+        assert planted <= known, row
+
+
+def test_the_program_in_predict_runs_on_a_network_just_trained(tmp_path: Path):
+    text = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(programs) == 1
     train = [
         "--config=configs/r18.py:digits", "--config.epochs=1", "--config.model.arch=resnet20",

@@ -36,7 +36,7 @@ def recipe(backend: str) -> tuple[str, str]:
     return CPU, (
         f"JAX has no accelerator here: this is {CPU}, the recipe for CPUs, less than an hour on two cores.\n"
         f"The default recipe, 200 epochs: {sys.executable} main.py --config={DEFAULT}\n"
-        "JAX for an NVIDIA GPU or a TPU: see README.md, under CPU, GPU and TPU"
+        "JAX for an NVIDIA GPU or a TPU: see docs/processors.md"
     )
 
 
