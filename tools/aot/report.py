@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from recipe.output import grid
+from tools.aot import scale
 from tools.aot.rows import Row
 
 CONVOLUTIONS = ("convolutions", "of them f32")  # the last columns
@@ -77,7 +78,7 @@ def render(rows: Sequence[Row], missing: Sequence[str], versions: Mapping[str, s
     command = "Made by `make aot` with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".\n"
     if missing:
         command += "\nNot compiled for this page: " + "; ".join(missing) + ".\n"
-    return INTRODUCTION + command + _gpu(rows) + _tpu(rows) + COUNTING + REASONS
+    return INTRODUCTION + command + _gpu(rows) + _tpu(rows) + COUNTING + scale.section(rows) + REASONS
 
 
 def _gpu(rows: Sequence[Row]) -> str:
