@@ -71,6 +71,7 @@ def assert_same_path(one: Path, other: Path) -> None:
         assert b["test_loss"] == pytest.approx(a["test_loss"], rel=1e-9)
 
 
+@pytest.mark.processes
 def test_four_devices_walk_the_path_of_one(tmp_path: Path):
     for devices in (1, 4):
         done = train(tmp_path / str(devices), devices, "--config.precision=f64", "--config.epochs=2")

@@ -42,6 +42,7 @@ def along(setting: Setting, legs: list[tuple[str, int]]) -> State:
 
     Converted files carry the state, and the epoch's sums so far.
     """
+    setting.folder.mkdir(parents=True, exist_ok=True)  # a writer makes no workdir anew
     latest = setting.folder / checkpoints.FOLDER / checkpoints.LATEST
     converted: Path | None = None
     sums: dict[str, np.ndarray] = {}
