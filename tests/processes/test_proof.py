@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity.__main__ import main as parity
 from parity.budgets.reference import K, distance
-from parity.convert.convert import convert_run
 from recipe.state_dict import Arrays
 from recipe.training import checkpoints
 from recipe.training.log import read_metrics
@@ -88,7 +88,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes_and_in_the_other_engine(
     stops = [4, 17, None]
     for leg, ((name, count), stop) in enumerate(zip(route, stops, strict=True)):
         if leg and route[leg - 1][0] != name:
-            convert_run(workdir, workdir)
+            assert parity(["convert", str(workdir), str(workdir)]) == 0
         steps = stop or 30
         with start(name, count, workdir, F64, program=_STOP.format(step=stop) if stop else "") as run_:
             statuses = run_.wait()
