@@ -46,7 +46,7 @@ test: style
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two tests with a thread each, not one with two
 
 processes: setup
-	$(BIN)/python -m pytest -m processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m processes -n 2 --dist worksteal
 
 heavy: setup
 	$(BIN)/python -m pytest -m heavy

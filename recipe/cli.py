@@ -48,6 +48,7 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "JAX in several processes: how many there are.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "JAX in several processes: which this is, from 0.")
+flags.DEFINE_alias("process-id", "process_id")
 
 MODES = ("train", "eval", "predict", "summary")
 RUN = ("config.json", "checkpoints")  # what is in a workdir, but not in a folder of weights
