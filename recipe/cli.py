@@ -77,30 +77,25 @@ def run(arguments: list[str], config: ConfigDict) -> int:
     if arguments and mode != "predict":
         raise UserError(f"unexpected argument {arguments[0]!r}; flags start with --")
 
-    from recipe.training import settings  # imported behind the flags: a wrong flag is reported at once
+    # imported behind the flags: a wrong flag is reported at once
+    from recipe.processes.launch import Launch, several
+    from recipe.training import settings
 
     settings.check(config)
+    launch = Launch(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+    if several(launch, config.engine):
+        if mode != "train":
+            raise UserError(f"--mode={mode} takes one process: start it without the others")
+        world = engine_of(config).join(launch)
+        with world.watched():
+            return compute(mode, config, world)
     if mode in ("train", "eval"):
-        return run_on_data(mode, config)
+        return compute(mode, config, ALONE)
     return predict(arguments, config) if mode == "predict" else summary(config)
 
 
-def run_on_data(mode: str, config: ConfigDict) -> int:
-    """Train or evaluate; train as one of several processes, if it was started so."""
-    from recipe.processes.launch import Launch, several
-
-    launch = Launch(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
-    if not several(launch, config.engine):
-        return compute(mode, config, ALONE)
-    if mode != "train":
-        raise UserError(f"--mode={mode} takes one process: start it without the others")
-    world = engine_of(config).join(launch)
-    with world.watched():
-        return compute(mode, config, world)
-
-
 def compute(mode: str, config: ConfigDict, world: World) -> int:
-    """Load the data and go on: without CIFAR, the config becomes that of the digits."""
+    """Train or evaluate. The data comes first, since without CIFAR the config becomes that of the digits."""
     from recipe import commands
     from recipe.training import precision
     from recipe.training.description import AUTO, describe_inference, describe_run

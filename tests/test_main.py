@@ -140,6 +140,11 @@ WRONG = {
     "arch": ((DIGITS, "--config.model.arch=resnet19"), "unknown config.model.arch 'resnet19'"),
     "dataset": (("--config.data.name=cifar11",), "did you mean 'cifar10'?"),
     "argument": (("train",), "unexpected argument 'train'"),
+    "process": (("--processes=2",), "several processes need all three"),
+    "processes": (
+        ("--mode=summary", "--coordinator=h:1", "--processes=2", "--process_id=0"),
+        "--mode=summary takes one process",
+    ),
     "flag": (("--confg=x",), "confg"),
     "argument like a flag": (("--mode=predict", "--checkpoint=/nowhere", "config"), "no such file or folder"),
     "batch": ((DIGITS, "--config.batch_size=1438"), "larger than the data"),

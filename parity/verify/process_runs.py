@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,6 @@ import numpy as np
 from parity.verify.project import ROOT
 from parity.verify.training_runs import ENGINES, EPOCH, Setting, TrainingRun, flat
 from recipe.processes.launch import Launch
-from recipe.processes.ports import free_port
 from recipe.processes.world import World
 from recipe.state_dict import Arrays
 
@@ -39,6 +39,14 @@ def trace(setting: Setting, run: TrainingRun) -> Arrays:
             found |= run.sums
     found["logits"] = np.asarray(run.trainer.logits(setting.data.test_images[:IMAGES]), np.float64)
     return found
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on at this moment."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
 
 
 def of_processes(setting: Setting, engine: str, count: int) -> Arrays:

@@ -20,8 +20,8 @@ from PIL import Image
 import flax_resnet.checkpoint
 import torch_ref.checkpoint
 from parity.budgets.reference import distance, ratio
+from parity.verify.process_runs import free_port
 from parity.verify.training_runs import ENGINES, flat
-from recipe.processes.ports import free_port
 from recipe.state_dict import Arrays
 from recipe.training import checkpoints
 from recipe.training.log import read_metrics

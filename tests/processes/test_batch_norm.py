@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from recipe.processes.ports import free_port
+from parity.verify.process_runs import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 SHARES = (3, 2)  # images of each process: they may differ

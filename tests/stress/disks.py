@@ -6,6 +6,7 @@ the same command ends as if nothing had been.
 
 from __future__ import annotations
 
+import abc
 import errno
 import random
 import shutil
@@ -99,7 +100,7 @@ def require_one_line(child: Child, place: Path) -> None:
     assert "Traceback" not in said, said[-4000:]
 
 
-class _Kind:
+class _Kind(abc.ABC):
     """A kind of fault."""
 
     what = ""
@@ -109,9 +110,9 @@ class _Kind:
         self.bench = bench
         self.tried = 0
 
+    @abc.abstractmethod
     def attempt(self, point: float) -> int:
         """Do it to a run after some part of it, from 0 to 1; how often it took effect: 0 or 1."""
-        raise NotImplementedError
 
 
 class _Failing(_Kind):
@@ -178,13 +179,13 @@ class _InTime(_Kind):
     def prepare(self) -> Path:
         return self.bench.new_workdir()
 
+    @abc.abstractmethod
     def take(self, workdir: Path) -> None:
         """Make the workdir vanish."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def give_back(self, workdir: Path) -> None:
         """Bring it back, the run being over."""
-        raise NotImplementedError
 
 
 class _Moved(_InTime):
