@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+_OF_ABSEIL = re.compile(r"exception=\w+\(['\"][A-Z_]+: ")  # ValueError('DATA_LOSS: …')
 
 
 @contextlib.contextmanager
@@ -49,7 +52,10 @@ def _ignore_late_reports() -> None:
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-    """Whether a message is none of asyncio's on the error of a task of orbax, or one of tensorstore's."""
+    """Whether a message is none of asyncio's on the error of a task of orbax, or one of tensorstore's.
+
+    A task of tensorstore's need not name it, but its errors begin with Abseil's name of their kind.
+    """
     text = record.getMessage()
     late = text.startswith("Task exception was never retrieved")
-    return not (late and ("orbax" in text or "tensorstore" in text))
+    return not (late and ("orbax" in text or "tensorstore" in text or _OF_ABSEIL.search(text)))

@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 # The long ones first, since two run at a time.
 PARTS = {
-    "kills-jax": Part("tests.stress.kills", 20, {"engine": "jax"}),
+    "kills-jax": Part("tests.stress.kills", 26, {"engine": "jax"}),
     "inputs": Part("tests.stress.inputs.campaign", 10),
     "kills-torch": Part("tests.stress.kills", 8, {"engine": "torch"}),
     "disks-jax": Part("tests.stress.disks", 6, {"engine": "jax"}),

@@ -25,6 +25,7 @@ def main() -> int:
     except AssertionError as error:
         print(error)
         return 1
+    keep.rmdir()
     print(f"{outcome.file} ({outcome.damage}): {outcome.result} {outcome.line}")
     return 0
 
