@@ -25,18 +25,26 @@ from torch_ref.train_state import DTYPES as TORCH_DTYPES
 from torch_ref.train_state import fit as fit_torch
 from torch_ref.train_state import make_model
 
+CPU = torch.device("cpu")
+
 
 class TorchNetwork:
-    """The reference, on the CPU."""
+    """The reference; on the CPU unless told."""
 
-    def __init__(self, description: ModelDescription, model: Arrays, precision: str):
-        self.precision = precision
-        self.network = make_model(description, precision, torch.device("cpu"))
+    def __init__(
+        self,
+        description: ModelDescription,
+        model: Arrays,
+        precision: str,
+        device: torch.device = CPU,
+    ):
+        self.precision, self.device = precision, device
+        self.network = make_model(description, precision, device)
         fit_torch({name: to_tensor(array) for name, array in model.items()}, self.network)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map standardised images (N, H, W, 3) to logits (N, classes) in eval mode."""
-        with torch.inference_mode(), torch_ref.steps.autocast(self.precision, torch.device("cpu")):
+        with torch.inference_mode(), torch_ref.steps.autocast(self.precision, self.device):
             return to_float(self.network.eval()(self.tensor(images)))
 
     def gradients(self, images: np.ndarray, labels: np.ndarray, label_smoothing: float) -> Arrays:
@@ -44,9 +52,10 @@ class TorchNetwork:
         before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         self.network.train()
         self.network.zero_grad()
-        with torch_ref.steps.autocast(self.precision, torch.device("cpu")):
+        with torch_ref.steps.autocast(self.precision, self.device):
             logits = self.network(self.tensor(images))
-        loss = torch_ref.steps.cross_entropy(logits, torch.from_numpy(labels), label_smoothing)
+        targets = torch.from_numpy(labels).to(self.device)
+        loss = torch_ref.steps.cross_entropy(logits, targets, label_smoothing)
         loss.backward()
         with torch.no_grad():
             for name, buffer in self.network.named_buffers():
@@ -54,8 +63,9 @@ class TorchNetwork:
         return {name: to_float(param.grad) for name, param in self.network.named_parameters()}
 
     def tensor(self, images: np.ndarray) -> Tensor:
-        """Images in the precision's dtype, NCHW by name."""
-        return torch.from_numpy(images).to(TORCH_DTYPES[self.precision][1]).permute(0, 3, 1, 2)
+        """Images in the precision's dtype, on the network's device, NCHW by name."""
+        dtype = TORCH_DTYPES[self.precision][1]
+        return torch.from_numpy(images).to(self.device, dtype).permute(0, 3, 1, 2)
 
 
 class FlaxNetwork:
@@ -88,5 +98,5 @@ class FlaxNetwork:
 def to_float(array: Any) -> np.ndarray:
     """Any array as float64 in NumPy."""
     if isinstance(array, Tensor):
-        return array.detach().double().numpy().copy()  # float64 would share memory
+        return array.detach().double().numpy(force=True).copy()  # float64 would share memory
     return np.asarray(array).astype(np.float64)

@@ -65,7 +65,9 @@ class Uncertain(TorchFunctionMode):
         if func not in DECISIONS:
             return func(*args, **kwargs)
         x, margin = args[0], self.left.pop()
-        noisy = x.detach() + margin * (2 * torch.rand(x.shape, generator=self.generator, dtype=x.dtype) - 1)
+        # drawn on the CPU, where the generator is, whatever device computes
+        drawn = torch.rand(x.shape, generator=self.generator, dtype=x.dtype).to(x.device)
+        noisy = x.detach() + margin * (2 * drawn - 1)
         if func is not F.max_pool2d:
             passed = (noisy > 0).to(x.dtype)
             in_place = func.__name__.endswith("_") or kwargs.get("inplace") or True in args[1:]

@@ -33,6 +33,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--steps-per-dispatch", type=integer, default=0, help="of JAX, beside one")
     parser.add_argument(
+        "--contenders", type=words, default=(), help="only those: patterns of names, such as 'JAX*,*NCHW'"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="a thin network, f32, eager, batch 8, two short rounds"
     )
     parser.add_argument(
@@ -70,6 +73,8 @@ def single_layers(options: argparse.Namespace) -> int:
     """Print a table of layers per network, precision and batch size, and write them."""
     if options.png:
         raise UserError("--layers makes tables only; leave --png out")
+    if options.contenders:
+        raise UserError("--layers times one setting of PyTorch and all of JAX; leave --contenders out")
     tables = []
     for table in layer_times.measure(chosen(options), shown(sys.argv[1:])):
         tables.append(table)
@@ -88,7 +93,7 @@ def chosen(options: argparse.Namespace) -> Options:
     if options.quick:
         return Options(
             measures=options.measure, archs=options.arch, width=options.width or 8, precisions=("f32",),
-            batch_sizes=(8,), rounds=2, seconds=0.05, compiled=False,
+            batch_sizes=(8,), rounds=2, seconds=0.05, compiled=False, contenders=options.contenders,
         )  # fmt: skip
     return Options(
         measures=options.measure,
@@ -100,6 +105,7 @@ def chosen(options: argparse.Namespace) -> Options:
         seconds=options.seconds,
         compiled=not options.no_compile,
         steps_per_dispatch=options.steps_per_dispatch,
+        contenders=options.contenders,
     )
 
 

@@ -42,6 +42,7 @@ class Options:
     seconds: float = 1.0  # of a turn, at least
     compiled: bool = True  # whether torch.compile takes part
     steps_per_dispatch: int = 0  # of JAX, beside one; 0 is the device's default
+    contenders: tuple[str, ...] = ()  # patterns of names; () is everybody
 
     def __post_init__(self) -> None:
         for kind, chosen, valid in (
@@ -71,10 +72,11 @@ def run(options: Options, command: str) -> Iterator[Report]:
     peaks: dict[str, float] = {}
     environment = machine()
     for precision in options.precisions:
-        job = Job(contenders.GEMMS[0], "train", options.archs[0], 0, precision, min(options.batch_sizes))
-        peaks[precision], facts = gemm_peak(job, options)
+        peaks[precision], facts = fastest("gemm", precision, options)
         environment |= facts
     environment |= {f"GEMM peak {name}": f"{peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()}
+    bandwidth, _ = fastest("copy", options.precisions[0], options)
+    environment["copy"] = f"{bandwidth / 1e9:.0f} GB/s"
     device = one_device(environment)
     unit = options.steps_per_dispatch or contenders.STEPS_PER_DISPATCH[device]
     epoch_steps = unit * -(-contenders.EPOCH_STEPS[device] // unit)
@@ -88,18 +90,21 @@ def run(options: Options, command: str) -> Iterator[Report]:
     ]
     missing = contenders.without_compiler()
     before = left_out(options, missing, in_loops=unit > 1 or device != "cpu")
-    players = contenders.everybody(
+    everybody = contenders.everybody(
         device,
         compiled=options.compiled and not missing,
         steps_per_dispatch=options.steps_per_dispatch,
     )
+    players = contenders.chosen(everybody, options.contenders)
+    if len(players) < len(everybody):
+        before.append(f"as asked, only these took part: {'; '.join(player.name for player in players)}")
     comparisons: list[Comparison] = []
     for task in tasks:
         chosen = [p for p in players if task.measure != "eval" or is_single(p)]
         if task.measure == "loop":  # those that train fastest, where they are known
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
-        comparisons.append(compare(task, chosen, peaks[task.precision], options))
+        comparisons.append(compare(task, chosen, peaks[task.precision], bandwidth, options))
         notes = [*before, *remarks(environment, comparisons)]
         if len(comparisons) < len(tasks):
             notes.append(f"not finished: {len(comparisons)} of {len(tasks)} comparisons")
@@ -144,7 +149,9 @@ def remarks(environment: dict[str, str], comparisons: list[Comparison]) -> list[
     return [*notes, f"processes that waited for their turn used at most {busy:.1%} of a CPU each"]
 
 
-def compare(task: Job, players: Iterable[Contender], peak: float, options: Options) -> Comparison:
+def compare(
+    task: Job, players: Iterable[Contender], peak: float, bandwidth: float, options: Options
+) -> Comparison:
     """One comparison: check everybody's first outputs, then time them in turn."""
     say(f"{MEASURES[task.measure]}, {task.arch}, {task.precision}, batch {task.batch_size}")
     verdict = referee(dataclasses.replace(task, measure="eval" if task.measure == "eval" else "train"))
@@ -190,20 +197,31 @@ def compare(task: Job, players: Iterable[Contender], peak: float, options: Optio
     finally:
         for worker in workers.values():
             worker.kill()
-    return Comparison(task.measure, *subject(task), verdict.flops, peak, tuple(timings))
+    return Comparison(
+        task.measure, *subject(task), verdict.flops, peak, tuple(timings), verdict.traffic, bandwidth
+    )
 
 
-def gemm_peak(task: Job, options: Options) -> tuple[float, dict[str, str]]:
-    """The fastest median of the frameworks' square matrix products, FLOP/s, and facts about both."""
-    say(f"GEMM, {task.precision}")
-    jobs = {gemm.name: dataclasses.replace(task, contender=gemm) for gemm in contenders.GEMMS}
-    workers = {name: Worker(job, "gemm") for name, job in jobs.items()}
+def fastest(task: str, precision: str, options: Options) -> tuple[float, dict[str, str]]:
+    """How fast this machine is at the simplest work, by the faster framework's median.
+
+    Args:
+      task: "gemm" for square matrix products, or "copy" for copies of memory.
+      precision: of the products; a copy has none.
+      options: how long to measure.
+
+    Returns:
+      operations or bytes (read and written) per second, and facts about both frameworks.
+    """
+    players = {"gemm": contenders.GEMMS, "copy": contenders.COPIES}[task]
+    say(f"GEMM, {precision}" if task == "gemm" else "copy")
+    workers = {p.name: Worker(Job(p, "train", options.archs[0], 0, precision, 2), task) for p in players}
     try:
         firsts = {name: worker.first() for name, worker in workers.items()}
         trials = {name: worker.time("step", 1) for name, worker in workers.items()}
         steps = {name: steps_of_a_turn(trials[name], options.seconds, 1) for name in workers}
         seconds = take_turns(workers, {name: ["step"] for name in workers}, steps, options.rounds)
-        speeds = [firsts[name]["flops"] / spread(values).median for (name, _), values in seconds.items()]
+        speeds = [firsts[name]["work"] / spread(values).median for (name, _), values in seconds.items()]
         facts = {key: value for first in firsts.values() for key, value in first["facts"].items()}
         for worker in workers.values():
             worker.finish()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from parity.speed.jobs import Contender
+from recipe.system.errors import UserError
 
 LAYOUTS = ("NCHW", "channels_last")
-# On a GPU, max-autotune picks among kernels and replays CUDA graphs; on a CPU it only tunes matrix products.
-COMPILE_MODES = {"cpu": "default", "cuda": "max-autotune"}
+# How PyTorch computes → mode of torch.compile. On a GPU, max-autotune picks among kernels, and replays CUDA
+# graphs as well; on a CPU it only tunes matrix products.
+EAGER = {"eager": ""}
+COMPILE_MODES = {
+    "cpu": {"compiled": "default"},
+    "cuda": {"compiled": "default", "CUDA graphs": "reduce-overhead", "max-autotune": "max-autotune"},
+}
 # On a CPU a loop makes JAX's step tens of times slower (jax #12868); training runs one step there as well.
 STEPS_PER_DISPATCH = {"cpu": 1, "cuda": 10}
 # multiples of it, and so many that what an epoch costs once is little
@@ -24,6 +32,7 @@ JAX_SETTINGS: dict[str, dict[str, dict[str, object]]] = {
 REFERENCE = Contender("torch", "the reference", layout="channels_last")
 LAYERS_REFERENCE = Contender("torch", "PyTorch", layout="channels_last")
 GEMMS = (Contender("torch", "GEMM in PyTorch"), Contender("jax", "GEMM in JAX"))
+COPIES = (Contender("torch", "copy in PyTorch"), Contender("jax", "copy in JAX"))
 
 
 def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> list[Contender]:
@@ -35,7 +44,7 @@ def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> li
       steps_per_dispatch: how many steps of JAX's train step run in one program, beside one step; 1 leaves
         that out, 0 takes the device's default.
     """
-    modes = {"eager": ""} | ({"compiled": COMPILE_MODES[device]} if compiled else {})
+    modes = EAGER | (COMPILE_MODES[device] if compiled else {})
     theirs = [
         Contender("torch", f"PyTorch {how} {layout}", layout=layout, compile_mode=mode)
         for how, mode in modes.items()
@@ -52,6 +61,19 @@ def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> li
         for count in sorted({1, steps})
     ]
     return theirs + ours
+
+
+def chosen(players: Sequence[Contender], patterns: Sequence[str]) -> list[Contender]:
+    """Those whose names match a pattern, such as "JAX*" or "*channels_last"; all of them without patterns.
+
+    Raises:
+      UserError: if a pattern matches nobody.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(player.name, pattern) for player in players):
+            names = ", ".join(repr(player.name) for player in players)
+            raise UserError(f"--contenders: nobody is called {pattern!r}; there are {names}")
+    return [p for p in players if not patterns or any(fnmatchcase(p.name, pattern) for pattern in patterns)]
 
 
 def for_layers(device: str) -> list[Contender]:

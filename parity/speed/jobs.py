@@ -11,6 +11,7 @@ MEASURES = {
     "loop": "training loop",  # recipe.training.loop.Run over epochs: plan, crop, flip, step, sums, progress
 }
 PRECISIONS = ("f32", "bf16")
+ITEM_BYTES = {"f32": 4, "bf16": 2}
 COPY = 2**28  # bytes that are copied to measure the memory's speed
 
 
@@ -83,6 +84,20 @@ class Layer:
             return (3 if self.then == "residual" else 2) * x
         # reads dy and x, and y for the ReLU's mask where a residual was added; writes dx and the residual's
         return (5 if self.then == "residual" else 3) * x
+
+    def traffic(self, batch_size: int, *, training: bool) -> int:
+        """Elements of the activations that a step has to move for one such layer.
+
+        In training a batch norm reads its input for the statistics before it reads it again, and in the
+        backward pass dy and x for their sums. A shortcut's batch norm is one launch with the sum that it
+        joins: its result is neither written nor read.
+        """
+        operations = self.operations if training else ("forward",)
+        moved = sum(self.elements(operation, batch_size) for operation in operations)
+        if self.kind == "batch norm":
+            x = batch_size * self.size**2 * self.inputs
+            moved += 3 * x * training - 2 * x * (not self.then)
+        return moved
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,14 +12,13 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from parity.speed import contenders
-from parity.speed.compare import Options, gemm_peak, machine, one_device, say
+from parity.speed.compare import Options, fastest, machine, one_device, say
 from parity.speed.figures import Spread, spread
-from parity.speed.jobs import COPY, Job, Layer, title
+from parity.speed.jobs import ITEM_BYTES, Job, Layer, title
 from parity.speed.rounds import take_turns
 from parity.speed.worker import Worker
 
 REPEATS = 8  # of an operation in a turn
-ITEM_BYTES = {"f32": 4, "bf16": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +54,19 @@ class LayerTable:
 def measure(options: Options, command: str) -> Iterator[LayerTable]:
     """A table per architecture, precision and batch size; progress goes to stderr."""
     environment = machine()
-    for arch in options.archs:
-        for precision in options.precisions:
-            peak_job = Job(contenders.GEMMS[0], "train", arch, 0, precision, min(options.batch_sizes))
-            peak, facts = gemm_peak(peak_job, options)
-            environment |= facts
+    bandwidth, _ = fastest("copy", options.precisions[0], options)
+    for precision in options.precisions:
+        peak, facts = fastest("gemm", precision, options)
+        environment |= facts
+        for arch in options.archs:
             for batch_size in options.batch_sizes:
                 job = Job(contenders.LAYERS_REFERENCE, "train", arch, options.width, precision, batch_size)
-                yield _table(job, peak, environment, options, command)
+                yield _table(job, peak, bandwidth, environment, options, command)
 
 
-def _table(job: Job, peak: float, environment: dict[str, str], options: Options, command: str) -> LayerTable:
+def _table(
+    job: Job, peak: float, bandwidth: float, environment: dict[str, str], options: Options, command: str
+) -> LayerTable:
     players = contenders.for_layers(one_device(environment))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         job = dataclasses.replace(job, layers=pool.submit(_layers, job).result())
@@ -91,7 +92,6 @@ def _table(job: Job, peak: float, environment: dict[str, str], options: Options,
     finally:
         for worker in workers.values():
             worker.kill()
-    bandwidth = 2 * COPY / spread(seconds[contenders.LAYERS_REFERENCE.name, "copy"]).median
     environment |= {"GEMM peak": f"{peak / 1e9:.0f} GFLOP/s", "copy": f"{bandwidth / 1e9:.1f} GB/s"}
     rows = []
     for layer in job.layers:

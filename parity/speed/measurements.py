@@ -57,6 +57,8 @@ class Comparison:
     flops: int  # of one step
     peak_flops: float  # per second, of the fastest GEMM of this precision
     timings: tuple[Timing, ...]
+    traffic: int = 0  # bytes of activations that a step has to move; 0 in reports that don't know it
+    bandwidth: float = 0.0  # bytes per second that the fastest copy reads and writes; 0 likewise
 
     @property
     def title(self) -> str:
@@ -82,6 +84,12 @@ class Comparison:
         """Share of the GEMM peak."""
         return self.flops / spread(timing.whole or (timing.trial,)).median / self.peak_flops
 
+    def share_of_bandwidth(self, timing: Timing) -> float | None:
+        """Share of the memory's speed; None in reports that don't know it."""
+        if not self.bandwidth:
+            return None
+        return self.traffic / spread(timing.whole or (timing.trial,)).median / self.bandwidth
+
     def overhead(self, timing: Timing) -> Spread | None:
         """What the loop costs beyond its steps, as a share of them, round by round."""
         if not timing.loop_seconds:
@@ -99,9 +107,15 @@ class Report:
     comparisons: tuple[Comparison, ...]
 
 
+def device_of(environment: Mapping[str, str]) -> str:
+    """What the frameworks computed on: the GPU, or else the processor."""
+    device = environment.get("torch device", "cpu")
+    return environment["processor"] if device == "cpu" else device
+
+
 def name_of(environment: Mapping[str, str]) -> str:
-    """What tells one machine's report from another's, as the name of a file: processor and versions."""
-    model = environment["processor"].partition(" (avx")[0].replace("(R)", "")
+    """What tells one machine's report from another's, as the name of a file: device and versions."""
+    model = device_of(environment).partition(" (avx")[0].replace("(R)", "")
     processor = re.sub("[^a-z0-9]+", "-", model.lower()).strip("-")
     return f"{processor}-python-{environment['python'].rsplit('.', 1)[0]}-jax-{environment['jax']}"
 
@@ -121,6 +135,7 @@ def to_dict(report: Report) -> dict[str, Any]:
                 "images_per_second": comparison.speed(timing)._asdict(),
                 "ratio_to_best_pytorch": ratio and ratio._asdict(),
                 "share_of_gemm_peak": comparison.share(timing),
+                "share_of_bandwidth": comparison.share_of_bandwidth(timing),
                 "compile_seconds": timing.compile_seconds,
                 "loop_overhead": overhead and overhead._asdict(),
             }

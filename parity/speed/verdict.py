@@ -20,6 +20,7 @@ class Verdict(NamedTuple):
     expected: Arrays  # float64
     allowed: dict[str, float]
     flops: int  # of one step: multiplications and additions of convolutions and the linear layer
+    traffic: int = 0  # bytes of activations that a step has to move
 
 
 def check(name: str, outputs: Arrays, verdict: Verdict, precision: str) -> float:

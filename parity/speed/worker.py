@@ -22,6 +22,7 @@ PROGRAMS = {  # task → where its class is: in parity.speed.programs, torch_…
     "eval": ("steps", "Eval"),
     "loop": ("steps", "Loop"),
     "gemm": ("steps", "Gemm"),
+    "copy": ("steps", "Copy"),
     "layers": ("layers", "SingleLayers"),
 }
 # Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
@@ -55,7 +56,7 @@ class Worker:
         """Build the program and do its first dispatch.
 
         Returns:
-          {"outputs", "seconds" of the first dispatch, "quantum", "tracks", "flops", "facts"}.
+          {"outputs", "seconds" of the first dispatch, "quantum", "tracks", "work", "facts"}.
         """
         return self._ask("first")
 
@@ -147,7 +148,7 @@ def first(program: Any) -> dict[str, Any]:
         "seconds": seconds,
         "quantum": program.quantum,
         "tracks": list(program.tracks),
-        "flops": getattr(program, "flops", None),  # of one step, where the network does not tell
+        "work": getattr(program, "work", None),  # of a step: operations of a product, bytes of a copy
         "facts": program.facts(),
     }
 

@@ -20,6 +20,11 @@ def subject(case: Case) -> str:
     return f"{d.arch}, {d.stem} stem, width {d.width}, {d.num_classes} classes; seed {case.seed}"
 
 
+def device_of_trainers() -> str:
+    """Where PyTorch's trainers compute (levels 7, 9, 10); the other levels' reference is on the CPU."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 def environment(case: Case) -> dict[str, str]:
     """Versions, devices and what decides about precision."""
     return {
@@ -27,6 +32,7 @@ def environment(case: Case) -> dict[str, str]:
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         **jax_versions(),
         "torch": torch.__version__,
+        "torch device": f"cpu; in trainers {device_of_trainers()}",
         "numpy": np.__version__,
         "jax device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",
         "kernels in f32 and bf16": choose(case.cpu_kernels, "f32")[1],

@@ -2,10 +2,10 @@
 
 program       what a worker asks of a program
 problem       the same data, plan, weights and config for everybody
-jax_steps     JAX: train step, evaluation step, training loop, matrix product
+jax_steps     JAX: train step, evaluation step, training loop, matrix product, copy of memory
 jax_layers    JAX: single layers
 torch_steps   PyTorch: the same tasks
-torch_layers  PyTorch: single layers, and copies of memory
-geometry      the sizes of a network's layers
+torch_layers  PyTorch: single layers
+geometry      the sizes of a network's layers, and what a step moves at least
 referee       what the first gradients and logits must be
 """

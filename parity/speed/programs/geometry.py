@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from parity.speed.jobs import Job, Layer
+from parity.speed.jobs import ITEM_BYTES, Job, Layer
 from parity.speed.programs.problem import Problem
 from torch_ref.capture import Call, record_calls
 from torch_ref.train_state import make_model
@@ -32,6 +32,13 @@ def layers(job: Job) -> tuple[Layer, ...]:
                 same or layer, name=same.name if same else call.path, count=same.count + 1 if same else 1
             )
     return tuple(found.values())
+
+
+def traffic(job: Job) -> int:
+    """Bytes of activations that a step has to move, where no layer leaves its results in a cache."""
+    training = job.measure != "eval"
+    elements = sum(layer.count * layer.traffic(job.batch_size, training=training) for layer in layers(job))
+    return ITEM_BYTES[job.precision] * elements
 
 
 def _layer(call: Call, block_end: str) -> Layer:

@@ -25,7 +25,7 @@ from flax_resnet.train_state import DTYPES, TrainState, abstract_model, initial_
 from flax_resnet.trainer import Trainer
 from parity.environment import jax_facts
 from parity.speed import threads
-from parity.speed.jobs import Job
+from parity.speed.jobs import COPY, Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
 from recipe.training.loop import TrainingLoop
@@ -193,7 +193,7 @@ class Gemm(JaxProgram):
         keys = jax.random.split(jax.random.key(job.seed))
         self.a, self.b = (jax.random.normal(key, (size, size), DTYPES[job.precision][0]) for key in keys)
         self.product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
-        self.flops = 2 * size**3
+        self.work = 2 * size**3
         self.tracks = {"step": self.run}
 
     def first(self) -> Arrays:
@@ -205,6 +205,30 @@ class Gemm(JaxProgram):
         """Multiply and wait."""
         for _ in range(steps):
             jax.block_until_ready(self.product(self.a, self.b))
+
+
+class Copy(JaxProgram):
+    """A copy within the device's memory, for its speed."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        self.source = jnp.zeros(COPY, jnp.uint8)
+        self.copy = jax.jit(jnp.copy)
+        self.work = 2 * COPY
+        self.tracks = {"step": self.run}
+
+    def first(self) -> Arrays:
+        """See Program."""
+        self.run(1)
+        return {}
+
+    def run(self, steps: int) -> None:
+        """Copy, two under way at most, and wait."""
+        previous = copied = None
+        for _ in range(steps):
+            jax.block_until_ready(previous)
+            previous, copied = copied, self.copy(self.source)
+        jax.block_until_ready((previous, copied))
 
 
 def several(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from parity.budgets import reference as budget
-from parity.engines import TorchNetwork
+from parity.engines import CPU, TorchNetwork
 from parity.speed.jobs import Job
+from parity.speed.programs.geometry import traffic
 from parity.speed.programs.problem import Problem
 from parity.speed.verdict import Verdict
 from parity.tensors import to_numpy
@@ -20,20 +21,23 @@ from recipe.architectures import ModelDescription
 from recipe.state_dict import Arrays
 from torch_ref.augment import make_batch, standardise
 from torch_ref.predict import device_table
+from torch_ref.runtime import set_up
 from torch_ref.steps import cross_entropy
 from torch_ref.train_state import make_model, set_initial_params
 
-CPU = torch.device("cpu")
-
 
 def judge(job: Job) -> Verdict:
-    """Run the reference, eager and on the CPU, in the job's precision and in float64."""
+    """Run the reference, eager, in the job's precision and in float64, where the contenders compute.
+
+    So its own errors are those of that device's kernels; and a CPU would take minutes for a GPU's batches.
+    """
+    device = set_up()
     problem = Problem(job)
     description = problem.run.model
     model = make_model(description, "f64", CPU)
     set_initial_params(model, job.seed)
     arrays = {name: to_numpy(tensor) for name, tensor in model.state_dict().items()}
-    side = functools.cache(lambda precision: TorchNetwork(description, arrays, precision))
+    side = functools.cache(lambda precision: TorchNetwork(description, arrays, precision, device))
     table = device_table(description, "f32", CPU)
     decay = problem.run.optimizer.weight_decay
 
@@ -58,7 +62,7 @@ def judge(job: Job) -> Verdict:
     expected = reference(given, job.precision)
     errors = budget.reference_errors(reference, given, job.precision)
     flops = count_flops(description, job.batch_size, training=job.measure != "eval")
-    return Verdict(expected, budget.scaled(errors, job.precision), flops)
+    return Verdict(expected, budget.scaled(errors, job.precision), flops, traffic(job))
 
 
 def count_flops(description: ModelDescription, batch_size: int, *, training: bool) -> int:

@@ -1,4 +1,4 @@
-"""PyTorch: every layer of torch_ref on its own, eager, and the copying of memory."""
+"""PyTorch: every layer of torch_ref on its own, eager."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parity.speed.jobs import COPY, Job
+from parity.speed.jobs import Job
 from parity.speed.programs.program import Arrays
 from parity.speed.programs.torch_steps import TorchProgram
 from torch_ref.train_state import DTYPES
 
 
 class SingleLayers(TorchProgram):
-    """Every layer on its own, channels_last, and the copying of memory."""
+    """Every layer on its own, channels_last."""
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -37,9 +37,6 @@ class SingleLayers(TorchProgram):
                 functions = batch_norm(x, activation(layer.inputs, layer.size), dy, layer.then)
             for operation in layer.operations:
                 self.tracks[layer.track(operation)] = self.repeated(functions[operation])
-        source = torch.zeros(COPY, dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-        self.tracks["copy"] = self.repeated(lambda: target.copy_(source))
 
     def first(self) -> Arrays:
         """See Program."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.environment import torch_facts
-from parity.speed.jobs import Job
+from parity.speed.jobs import COPY, Job
 from parity.speed.programs.problem import Problem
 from parity.speed.programs.program import Arrays, peak_rss
 from recipe.training.loop import TrainingLoop
@@ -209,7 +209,7 @@ class Gemm(TorchProgram):
             torch.randn(size, size, generator=generator).to(self.device, DTYPES[job.precision][0])
             for _ in range(2)
         )
-        self.flops = 2 * size**3
+        self.work = 2 * size**3
         self.tracks = {"step": self.run}
 
     def first(self) -> Arrays:
@@ -221,6 +221,28 @@ class Gemm(TorchProgram):
         """Multiply and wait."""
         for _ in range(steps):
             torch.mm(self.a, self.b)
+        self.wait()
+
+
+class Copy(TorchProgram):
+    """A copy within the device's memory, for its speed."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        self.source = torch.zeros(COPY, dtype=torch.uint8, device=self.device)
+        self.target = torch.empty_like(self.source)
+        self.work = 2 * COPY
+        self.tracks = {"step": self.run}
+
+    def first(self) -> Arrays:
+        """See Program."""
+        self.run(1)
+        return {}
+
+    def run(self, steps: int) -> None:
+        """Copy and wait."""
+        for _ in range(steps):
+            self.target.copy_(self.source)
         self.wait()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from parity.speed.layer_times import LayerTable
 from parity.speed.layer_times import render as render_layers
-from parity.speed.measurements import Report
-from parity.speed.report.text import LEGEND, header, rows, title, verdict
+from parity.speed.measurements import Report, device_of
+from parity.speed.report.text import header, legend, rows, title, verdict
 from recipe.output import grid
 from recipe.system.errors import UserError
 
@@ -46,14 +46,14 @@ def render(reports: Mapping[str, Report], folder: Path) -> str:
     for name, report in reports.items():
         versions = report.environment
         parts += [
-            f"## {versions['processor']}, Python {versions['python']}, JAX {versions['jax']}",
+            f"## {device_of(versions)}, Python {versions['python']}, JAX {versions['jax']}",
             f"    {report.command}",
             f"![Images per second of every contender]({folder / name}.png)",
         ]
         for comparison in report.comparisons:
             table = grid.markdown(header(comparison), rows(comparison), numbers=True)
             parts += [f"### {title(comparison)}", table, verdict(comparison)]
-        parts.append("\n".join(f"- {note}" for note in (*LEGEND, *report.notes)))
+        parts.append("\n".join(f"- {note}" for note in (*legend(report), *report.notes)))
         parts.append("; ".join(f"{key}: {value}" for key, value in versions.items() if value) + ".")
     return "\n\n".join(parts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parity.speed.jobs import MEASURES
-from parity.speed.measurements import Comparison, Report
+from parity.speed.measurements import Comparison, Report, device_of
 from parity.speed.report.text import NONE, digits
 from recipe.output import plots
 from recipe.system.files import atomic_path
@@ -27,7 +27,7 @@ def draw(report: Report, path: Path) -> None:
     width = PANEL_WIDTH * len(measures)
     title = plots.wrapped(
         f"JAX {versions['jax']} (blue) and PyTorch {versions['torch']} (orange), images per second\n"
-        f"{versions['processor']}, {versions['CPUs']} CPUs\n"
+        f"{device_of(versions)}, {versions['CPUs']} CPUs\n"
         "medians with quartiles; × is the ratio to PyTorch's best, round by round",
         width,
     )

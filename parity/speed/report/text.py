@@ -7,7 +7,7 @@ from parity.speed.jobs import MEASURES
 from parity.speed.measurements import Comparison, Report, Timing
 from recipe.output import grid
 
-HEADER = ("", "images/s", "to PyTorch's best", "of GEMM peak", "compile", "peak memory")
+SPEEDS, COSTS = ("", "images/s", "to PyTorch's best", "of GEMM peak"), ("compile", "peak memory")
 NONE = "–"
 
 
@@ -17,15 +17,27 @@ def render(report: Report) -> str:
     for comparison in report.comparisons:
         lines += ["", title(comparison), *grid.aligned([header(comparison), *rows(comparison)])]
         lines.append(verdict(comparison))
-    lines += ["", *(f"* {note}" for note in (*LEGEND, *report.notes))]
+    lines += ["", *(f"* {note}" for note in (*legend(report), *report.notes))]
     return "\n".join(lines)
 
 
-LEGEND = (
+def legend(report: Report) -> list[str]:
+    """What the columns are."""
+    return [OF_ALL, *([OF_BANDWIDTH] if any(c.bandwidth for c in report.comparisons) else []), OF_COSTS]
+
+
+OF_ALL = (
     "images/s, ratios, overhead: median over the rounds [quartiles]; a ratio is taken round by round, and "
-    "above 1 it is faster than PyTorch's best",
+    "above 1 it is faster than PyTorch's best"
+)
+OF_BANDWIDTH = (
+    "of bandwidth: what moving a step's activations takes at least, at the speed of a copy of memory, as a "
+    "share of its time; every operation reads and writes its arrays once, and batch norm, residual and ReLU "
+    "are one operation behind the statistics"
+)
+OF_COSTS = (
     "compile: what the first step took longer than another; peak memory: of the process, compiling included, "
-    "or of the device",
+    "or of the device"
 )
 
 
@@ -36,7 +48,9 @@ def title(comparison: Comparison) -> str:
 
 def header(comparison: Comparison) -> tuple[str, ...]:
     """The names of the columns."""
-    return (*HEADER, "beyond the steps") if comparison.measure == "loop" else HEADER
+    bandwidth = ("of bandwidth",) if comparison.bandwidth else ()
+    loop = ("beyond the steps",) if comparison.measure == "loop" else ()
+    return (*SPEEDS, *bandwidth, *COSTS, *loop)
 
 
 def rows(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -59,6 +73,7 @@ def _row(comparison: Comparison, timing: Timing) -> tuple[str, ...]:
     speed, ratio, overhead = (
         comparison.speed(timing), comparison.ratio(timing), comparison.overhead(timing)
     )  # fmt: skip
+    bandwidth = comparison.share_of_bandwidth(timing)
     row = (
         timing.name,
         _spread(speed, digits(speed.median))
@@ -66,6 +81,7 @@ def _row(comparison: Comparison, timing: Timing) -> tuple[str, ...]:
         else f"~{digits(speed.median).format(speed.median)}",
         _spread(ratio, "{:.2f}×") if ratio else NONE,
         f"{comparison.share(timing):.0%}",
+        *(() if bandwidth is None else (f"{bandwidth:.0%}",)),
         f"{timing.compile_seconds:.1f} s",
         f"{timing.peak_bytes / 2**30:.1f} GiB",
     )

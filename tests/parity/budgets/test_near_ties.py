@@ -32,6 +32,12 @@ def test_without_noise_nothing_changes():
         assert torch.equal(ours, theirs)
 
 
+def test_noise_is_where_the_decisions_are():
+    """On whichever device; without a GPU, on the one whose tensors have no content."""
+    with Uncertain([1.0, 1.0, 1.0]):
+        assert NET(torch.empty(2, 3, 9, 9, device="meta")).device.type == "meta"
+
+
 def test_only_doubtful_signs_turn():
     x = torch.tensor([1e-7, -1e-7, 3e-6, -3e-6, 1.0, -1.0], dtype=torch.float64)
     uncertain, seen = Uncertain([1e-6]), []

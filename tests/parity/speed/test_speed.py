@@ -24,14 +24,14 @@ from parity.speed.compare import Options
 from parity.speed.figures import ratios, spread
 from parity.speed.jobs import Contender, Job, Layer
 from parity.speed.measurements import Comparison, Report, Timing
-from parity.speed.programs import geometry, referee
+from parity.speed.programs import geometry, jax_steps, referee, torch_steps
 from parity.speed.programs.problem import Problem
 from parity.speed.report import markdown as report_markdown
 from parity.speed.report import plot as report_plot
 from parity.speed.report import text as report_text
 from parity.speed.rounds import hopeless, orders, steps_of_a_turn, take_turns
 from parity.speed.verdict import Verdict, check
-from parity.speed.worker import Worker
+from parity.speed.worker import Worker, make_program
 from recipe.system.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -141,9 +141,29 @@ def test_only_who_is_far_behind_its_own_side_is_hopeless():
 def test_both_layouts_eager_and_compiled_take_part_and_jax_with_one_and_several_steps():
     found = {c.name: c for c in contenders.everybody("cuda", compiled=True)}
     torch = {(c.layout, c.compile_mode) for c in found.values() if c.side == "torch"}
-    assert torch == {(y, m) for y in ("NCHW", "channels_last") for m in ("", "max-autotune")}
+    modes = "", "default", "reduce-overhead", "max-autotune"
+    assert torch == {(layout, mode) for layout in ("NCHW", "channels_last") for mode in modes}
     assert {dict(c.config)["steps_per_dispatch"] for c in found.values() if c.side == "jax"} == {1, 10}
     assert not any(c.compile_mode for c in contenders.everybody("cpu", compiled=False))
+
+
+def test_contenders_are_chosen_by_patterns_of_their_names():
+    players = contenders.everybody("cuda", compiled=True)
+    assert contenders.chosen(players, ()) == players
+    some = contenders.chosen(players, ("JAX*", "*eager channels_last"))
+    assert [p.name for p in some] == ["PyTorch eager channels_last", "JAX", "JAX, 10 steps per dispatch"]
+    with pytest.raises(UserError, match=r"nobody is called 'jax\*'; there are 'PyTorch eager NCHW', "):
+        contenders.chosen(players, ("JAX*", "jax*"))
+
+
+@pytest.mark.parametrize("player", contenders.COPIES, ids=str)
+def test_a_copy_reads_and_writes_all_of_it(player: Contender, monkeypatch: pytest.MonkeyPatch):
+    for module in (jax_steps, torch_steps):
+        monkeypatch.setattr(module, "COPY", 2**20)
+    program = make_program(Job(player, "train", "resnet20", 0, "f32", 2), "copy")
+    assert program.work == 2 * 2**20
+    assert program.first() == {}
+    assert program.tracks["step"](3) is None
 
 
 def small(contender: Contender, measure: str) -> Job:
@@ -214,10 +234,10 @@ def test_nothing_is_timed_when_gradients_differ(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(compare, "Worker", Fake)
     monkeypatch.setattr(compare, "referee", lambda task: Verdict({"w": np.ones(3)}, {"w": 1e-6}, 1))
     with pytest.raises(UserError, match="JAX differs from the reference"):
-        compare.compare(small(EAGER, "train"), [EAGER, JAX], 1e9, Options())
+        compare.compare(small(EAGER, "train"), [EAGER, JAX], 1e9, 1e9, Options())
     assert {track for _, track, _ in calls} == {"kill"}
     calls.clear()
-    compare.compare(small(EAGER, "train"), [EAGER], 1e9, Options())
+    compare.compare(small(EAGER, "train"), [EAGER], 1e9, 1e9, Options())
     assert sum(track == "step" for _, track, _ in calls) > 5
 
 
@@ -250,8 +270,8 @@ def test_json_holds_every_number_and_reads_back(report: Report, tmp_path: Path):
     assert content["format"] == results.FORMAT
     row = content["comparisons"][0]["timings"][2]
     assert row.keys() == {f.name for f in dataclasses.fields(Timing)} | {
-        "images_per_second", "ratio_to_best_pytorch", "share_of_gemm_peak", "compile_seconds",
-        "loop_overhead",
+        "images_per_second", "ratio_to_best_pytorch", "share_of_gemm_peak", "share_of_bandwidth",
+        "compile_seconds", "loop_overhead",
     }  # fmt: skip
     assert row["ratio_to_best_pytorch"] == {"median": 0.5, "low": 0.5, "high": 1.0}
     path.write_text('{"format": 1}')
@@ -299,6 +319,8 @@ def test_a_report_is_named_by_processor_and_versions():
         ("arm64", "arm64"),
     ):
         assert results.name_of(environment | {"processor": processor}) == f"{name}-python-3.13-jax-0.12.0.1"
+    on_a_gpu = environment | {"processor": "AMD EPYC", "torch device": "NVIDIA H100 80GB HBM3"}
+    assert results.name_of(on_a_gpu) == "nvidia-h100-80gb-hbm3-python-3.13-jax-0.12.0.1"
 
 
 def test_a_busy_machine_is_noticed():
@@ -351,6 +373,7 @@ def test_a_long_name_of_a_processor_stays_inside_the_picture(
         (["--seconds=0"], "--seconds must be above 0"),
         (["--steps-per-dispatch=-1"], "--steps-per-dispatch must be"),
         (["--width=-1"], "--width must"),
+        (["--layers", "--contenders=JAX"], "leave --contenders out"),
     ],
 )
 def test_wrong_input_is_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]):
@@ -396,7 +419,7 @@ def test_what_was_measured_before_an_error_is_kept(
         raise UserError("the process of JAX died")
 
     monkeypatch.setattr(compare, "machine", lambda: environment)
-    monkeypatch.setattr(compare, "gemm_peak", lambda job, options: (1e12, {}))
+    monkeypatch.setattr(compare, "fastest", lambda task, precision, options: (1e12, {}))
     monkeypatch.setattr(compare, "compare", compare_once)
     file = tmp_path / "speed.json"
     assert main(["speed", "--measure=train,eval", "--precision=f32", f"--json={file}"]) == 2
@@ -435,6 +458,27 @@ def test_memory_floors_count_each_array_once():
     norm = Layer("batch norm", 8, 16, 16, then="residual")
     assert norm.elements("forward", 2) == 3 * 2 * 8 * 8 * 16  # x, residual, y
     assert norm.elements("backward", 2) == 5 * 2 * 8 * 8 * 16  # dy, x, y, dx, dresidual
+
+
+@pytest.mark.parametrize(("measure", "megabytes"), [("train", 18.62), ("eval", 5.28)])
+def test_the_traffic_of_resnet18_is_what_accelerators_md_has(measure: str, megabytes: float):
+    """MB per image, its activations in bf16."""
+    moved = geometry.traffic(Job(EAGER, measure, "resnet18", 0, "bf16", 4))
+    assert moved / 4 / 1e6 == pytest.approx(megabytes, abs=0.005)
+    assert geometry.traffic(Job(EAGER, measure, "resnet18", 0, "f32", 4)) == 2 * moved
+
+
+def test_the_share_of_bandwidth_is_in_reports_that_know_it(report: Report, tmp_path: Path):
+    train, loop = report.comparisons
+    assert "of bandwidth" not in report_text.header(train)
+    train = dataclasses.replace(train, traffic=10**9, bandwidth=2e9)
+    assert train.share_of_bandwidth(train.timings[0]) == 0.25
+    assert report_text.header(train)[4] == "of bandwidth"
+    assert report_text.rows(train)[0][3:5] == ("25%", "25%")
+    assert all(len(row) == len(report_text.header(train)) for row in report_text.rows(train))
+    known = dataclasses.replace(report, comparisons=(train, loop))
+    (tmp_path / "r.json").write_text(results.render_json(known))
+    assert read(tmp_path / "r.json") == known
 
 
 def test_the_table_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
