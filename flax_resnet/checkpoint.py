@@ -54,7 +54,7 @@ class CheckpointWriter(writer.CheckpointWriter):
 
     def write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
         """Write one checkpoint, atomically."""
-        with atomic_folder(path) as new:
+        with atomic_folder(path, below=self.workdir) as new:
             write(new, record, tree)
 
     def not_finite(self, tree: Tree) -> list[str]:

@@ -45,28 +45,33 @@ class CheckpointWriter(writer.CheckpointWriter):
 
     def write(self, path: Path, record: dict[str, Any], tree: Tree) -> None:
         """Write one checkpoint, atomically."""
-        write(path, record, tree)
+        write(path, record, tree, below=self.workdir)
 
     def not_finite(self, tree: Tree) -> list[str]:
         """The names of the tensors that hold NaN or infinity."""
         return not_finite(tree)
 
 
-def write(path: Path, record: dict[str, Any], tree: Tree) -> None:
-    """Write one checkpoint, atomically."""
+def write(path: Path, record: dict[str, Any], tree: Tree, *, below: Path | None = None) -> None:
+    """Write one checkpoint, atomically; see `save`."""
     sealed = integrity.seal(record, _digests(tree))
-    save(path, {**tree, "record": json.dumps(sealed)})
+    save(path, {**tree, "record": json.dumps(sealed)}, below=below)
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path, content: dict[str, Any], *, below: Path | None = None) -> None:
     """`torch.save`, atomically.
+
+    Args:
+      path: of the file; folders that are missing are made.
+      content: what it holds.
+      below: a folder that is not made: see `files.atomic_path`.
 
     Raises:
       OSError: if it can't be written. (PyTorch's own writer does not say that the disk is full.)
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, below=below) as temporary:
         temporary.write_bytes(buffer.getvalue())  # a view would outlive the buffer when that fails
 
 

@@ -25,8 +25,10 @@ DOWNLOADERS = {
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, below: Path | None = None) -> Iterator[Path]:
     """Yield a temporary file's path beside `path`; on success flush it to disk and rename it to `path`.
+
+    Folders that are missing are made; `below`, if it is given, is one that must be there.
 
     The temporary name keeps the suffix, since many writers choose a format by it. After an error or a
     kill, the file that was at `path` before is still there, unchanged. A kill leaves the temporary file: the
@@ -39,7 +41,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    make_folder(path.parent)
+    make_folder(path.parent, below=below)
     _sweep(path.parent, name=path.stem)
     temporary, owned = _own(path, folder=False)
     try:
@@ -58,15 +60,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], *, below: Path | None = None) -> Iterator[Path]:
     """Yield a free path for a new folder; on success it is flushed to disk and takes the place of `path`.
+
+    Folders that are missing are made; `below`, if it is given, is one that must be there.
 
     After an error or a kill, the folder that was at `path` before is still there, unchanged. Only where the
     system can't exchange two folders at once, a kill between two renames leaves it beside `path` as
     `.<name>-….old`: the next call for this path, and `sweep`, put it back.
     """
     path = Path(path)
-    make_folder(path.parent)
+    make_folder(path.parent, below=below)
     _sweep(path.parent, name=path.name)
     temporary, owned = _own(path, folder=True)
     new = temporary / path.name
@@ -76,6 +80,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             for name in names:
                 _flush(Path(folder, name))
             _flush(Path(folder))
+        if not os.path.samestat(temporary.stat(), os.fstat(owned)):  # deleted, and made anew by who wrote it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
         if not os.path.lexists(path):
             new.rename(path)
         elif not _exchange(new, path):
@@ -89,17 +95,23 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(owned)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, below: Path | None = None) -> None:
     """Make a folder and those above it, where they are missing, and flush their names to disk.
 
     What is flushed in a folder is lost with it, if its own name was not.
 
+    Args:
+      path: of the folder.
+      below: one above it that is not made.
+
     Raises:
-      OSError: if it can't be made.
+      OSError: if it can't be made; a `FileNotFoundError` if `below` is not there.
     """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    if below in missing:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(below))
+    for folder in reversed(missing):  # one by one: one that has just gone is not made anew for those in it
+        folder.mkdir(exist_ok=True)
         _flush(folder.parent)
 
 

@@ -202,7 +202,7 @@ class _TensorBoard:
         now = time.time()
         self._path = folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder, below=folder.parent)  # a workdir that is gone is not made anew
         except OSError as error:
             raise unwritable(folder, error) from error
         self._write(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))

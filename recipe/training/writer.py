@@ -30,14 +30,18 @@ class CheckpointWriter(abc.ABC):
 
     def __init__(self, workdir: Path, record: dict[str, Any]):
         self._record = record
-        self._folder = (workdir / FOLDER).absolute()
+        self.workdir = workdir.absolute()
         # Python waits for it before it exits, but orbax can't save any more by then: call `wait` before
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._saving: Future[None] | None = None
 
     @abc.abstractmethod
     def write(self, path: Path, record: dict[str, Any], tree: Any) -> None:
-        """Write one checkpoint to a path that may exist, atomically; an `OSError` if that fails."""
+        """Write one checkpoint to a path that may exist, atomically; a workdir that is gone is not made anew.
+
+        Raises:
+          OSError: if that fails.
+        """
 
     @abc.abstractmethod
     def not_finite(self, tree: Any) -> list[str]:
@@ -51,7 +55,7 @@ class CheckpointWriter(abc.ABC):
           Diverged: if an array is not finite; nothing is saved.
         """
         self.wait()
-        path = self._folder / kind / f"{step}{self.suffix}"
+        path = self.workdir / FOLDER / kind / f"{step}{self.suffix}"
         if path.exists():
             return
         if names := self.not_finite(tree):
@@ -73,7 +77,6 @@ class CheckpointWriter(abc.ABC):
     def _replace(self, path: Path, record: dict[str, Any], tree: Any, count: int) -> None:
         """Write one checkpoint, then delete all but the newest of its folder, in whichever engine's form."""
         try:
-            self._folder.parent.stat()  # else a workdir that is gone would be made anew
             self.write(path, record, tree)
             prune(path.parent, count)
         except OSError as error:

@@ -36,7 +36,7 @@ def steps(workdir: Path, kind: str = "latest") -> list[str]:
 def test_an_error_of_a_save_is_raised_once_and_later_saves_are_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def full(path: Path, content: dict) -> None:
+    def full(path: Path, content: dict, below: Path) -> None:
         raise OSError("no space left on device")
 
     writer = torch_ref.checkpoint.CheckpointWriter(tmp_path, {})
@@ -66,7 +66,7 @@ from pathlib import Path
 import torch
 from torch_ref import checkpoint
 save = checkpoint.save
-checkpoint.save = lambda path, content: (time.sleep(1), save(path, content))
+checkpoint.save = lambda *args, **more: (time.sleep(1), save(*args, **more))
 checkpoint.CheckpointWriter(Path(sys.argv[1]), {}).save("latest", 1, {"model": {"weight": torch.ones(2)}}, {})
 """
 
@@ -77,6 +77,16 @@ def test_a_program_that_ends_waits_for_the_save_under_way(tmp_path: Path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert steps(tmp_path) == ["1.pt"]
+
+
+@pytest.mark.parametrize("engine", [flax_resnet, torch_ref])
+def test_a_workdir_that_is_gone_is_not_made_anew(engine: Any, tmp_path: Path):
+    workdir = tmp_path / "run"
+    writer = engine.checkpoint.CheckpointWriter(workdir, {})
+    writer.save("latest", 1, TENSORS if engine is torch_ref else {"params": {"a": np.ones(2)}}, progress(1))
+    with pytest.raises(UserError, match=f"can't save {workdir}/checkpoints/latest/1.*: No such file"):
+        writer.wait()
+    assert not workdir.exists()
 
 
 def test_orbax_keeps_the_two_latest_and_one_best_without_a_warning(tmp_path: Path):

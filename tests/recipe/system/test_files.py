@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import threading
 import time
@@ -115,6 +116,29 @@ def test_a_folder_that_fails_goes_though_a_thread_still_writes_into_it(tmp_path:
         fail()
     threads[0].join()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [files.atomic_path, files.atomic_folder])
+def test_a_folder_that_must_be_there_is_not_made_anew(kind: Any, tmp_path: Path):
+    gone, path = tmp_path / "run", tmp_path / "run" / "checkpoints" / "7"
+
+    def write(*, vanish: bool) -> None:
+        with kind(path, below=gone) as new:
+            if vanish:
+                shutil.rmtree(gone)
+                new.parent.mkdir(parents=True)  # as orbax does
+            new.mkdir() if kind is files.atomic_folder else new.touch()
+
+    with pytest.raises(FileNotFoundError, match=str(gone)):
+        write(vanish=False)
+    assert not gone.exists()
+    gone.mkdir()
+    write(vanish=False)
+    assert path.exists()
+    if kind is files.atomic_folder:
+        with pytest.raises(FileNotFoundError, match=str(path.parent)):
+            write(vanish=True)
+        assert not path.exists()
 
 
 def test_a_new_folder_replaces_the_old_one(tmp_path: Path):

@@ -101,6 +101,12 @@ def test_events_that_cannot_be_written_are_one_line_with_their_name(tmp_path: Pa
         RunLog(tmp_path).open_events(0)
 
 
+def test_a_workdir_that_is_gone_is_not_made_anew_for_events(tmp_path: Path):
+    with pytest.raises(UserError, match=f"can't write {tmp_path / 'run' / 'tensorboard'}: No such file"):
+        RunLog(tmp_path / "run").open_events(0)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_record_is_on_disk_before_the_checkpoint_that_comes_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
