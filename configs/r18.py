@@ -2,6 +2,7 @@
 
 python main.py --config=configs/r18.py            200 epochs, batch 128; for an accelerator
 python main.py --config=configs/r18.py:fast       80 epochs, batch 500; for an accelerator
+python main.py --config=configs/r18.py:fast94     the same in 26 epochs
 python main.py --config=configs/r18.py:cpu        9 epochs, small images at first; for two CPU cores
 python main.py --config=configs/r18.py:cpu_long   the same in 24 epochs
 python main.py --config=configs/r18.py:cpu_piecewise  its sibling with lr drops, 5 epochs
@@ -122,6 +123,16 @@ def fast(config: ConfigDict) -> None:
     config.schedule.warmup_start = 0.2
 
 
+def fast94(config: ConfigDict) -> None:
+    """26 epochs to about 94 % on CIFAR-10 without test-time augmentation: `fast`, shortened (not run here).
+
+    ResNet18 in 26 epochs is a mark of KellerJordan/cifar10-zoo, 51 seconds on an A100.
+    """
+    fast(config)
+    config.name += "94"
+    config.epochs = 26
+
+
 def cpu(config: ConfigDict) -> None:
     """9 epochs on CIFAR-10 for two CPU cores, to 0.908, with smaller images at first (docs/results/).
 
@@ -184,5 +195,6 @@ VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "cpu_piecewise": cpu_piecewise,
     "digits": digits,
     "fast": fast,
+    "fast94": fast94,
     "resnet20": resnet20,
 }

@@ -1,4 +1,8 @@
-"""Small data, small configs, and both engines behind one fixture."""
+"""Small data, small configs, and both engines behind one fixture.
+
+Both engines compute on the CPU, whatever else there is. With JAX_PLATFORMS=cuda,cpu both compute on a GPU, by
+algorithms that add in one order, so that what is equal to the bit on a CPU is so there.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,19 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+ON_GPU = "cuda" in os.environ["JAX_PLATFORMS"].split(",")
+if ON_GPU:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # processes share the GPU
+else:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # which lives longer than a test's own folder
 
 import jax
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from configs import r18
@@ -24,6 +36,7 @@ from recipe.training.description import describe_model, describe_run
 # a busy machine is no failure
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+torch.backends.cudnn.deterministic = ON_GPU
 
 
 @pytest.fixture(scope="session")

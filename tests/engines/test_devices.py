@@ -41,7 +41,11 @@ sys.exit(main.main())
 def train(
     workdir: Path, devices: int, *flags: str, program: tuple[str, ...] = ("main.py",)
 ) -> subprocess.CompletedProcess[str]:
-    simulated = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    simulated = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
     command = [sys.executable, *program, *TINY, f"--workdir={workdir}", *flags]
     return subprocess.run(command, cwd=ROOT, env=simulated, capture_output=True, text=True)
 
