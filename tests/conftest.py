@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-ON_GPU = "cuda" in os.environ["JAX_PLATFORMS"].split(",")
-if ON_GPU:
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # processes share the GPU
-else:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.update(
+    {
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip(),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # processes share the GPU
+    }
+    if "cuda" in os.environ["JAX_PLATFORMS"].split(",")
+    else {"CUDA_VISIBLE_DEVICES": ""}
+)
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # which lives longer than a test's own folder
 
 import jax
@@ -36,7 +38,7 @@ from recipe.training.description import describe_model, describe_run
 # a busy machine is no failure
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
-torch.backends.cudnn.deterministic = ON_GPU
+torch.backends.cudnn.deterministic = True  # a GPU's
 
 
 @pytest.fixture(scope="session")
