@@ -143,9 +143,7 @@ def assert_same(torch_model: Any, flax_model: Any, inputs: Any, **settings: Any)
       AssertionError: if they differ.
       UserError: if they can't be compared.
     """
-    from parity.comparison.text import render
-
     report = compare(torch_model, flax_model, inputs, **settings)
     if not report.passed:
-        raise AssertionError("\n" + render(report))
+        raise AssertionError(f"\n{report}")
     return report

@@ -29,9 +29,9 @@ class Difference:
         return max(self.places, key=lambda place: place.ratio)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CompareReport(Report):
-    """A report whose findings are places, grouped by cause.
+    """A report whose findings are places, grouped by cause. `str` of it is what a terminal shows.
 
     Attributes:
       differences: what failed, by cause, in PyTorch's order of execution.
@@ -50,6 +50,18 @@ class CompareReport(Report):
     notes: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
     mapping: str = ""
+
+    def __str__(self) -> str:
+        """All of it in words; the last line is the verdict."""
+        from parity.comparison import text  # which imports this file
+
+        return text.render(self)
+
+    def __repr__(self) -> str:
+        """The verdict."""
+        from parity.comparison import text
+
+        return f"<{type(self).__name__}: {text.verdict_of(self)}>"
 
     @property
     def passed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import jax
@@ -109,6 +110,14 @@ def test_assert_same_raises_with_the_report():
     with pytest.raises(AssertionError, match="eps is 1e-05 instead of 1e-06"):
         parity.assert_same(small.torch_mlp(), small.FlaxMLP(eps=1e-5), small.inputs(), **F64)
     assert parity.assert_same(small.torch_mlp(), small.FlaxMLP(), small.inputs(), levels=(1, 2), **F64).passed
+
+
+def test_a_report_prints_as_text_and_shows_as_its_verdict():
+    report = compare(small.FlaxMLP(eps=1e-5))
+    assert str(report) == render(report)
+    assert re.fullmatch(
+        r"<CompareReport: NOT the same: 1 difference, first at norm ~ scaling\. \d+ s>", repr(report)
+    )
 
 
 def test_the_models_are_left_as_they_are():
