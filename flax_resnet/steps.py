@@ -16,6 +16,9 @@ from recipe.training.description import Augment
 
 Metrics = dict[str, jax.Array]
 
+# scopes that a profile of the compiled step tells operations apart by; the others are the network's
+AUGMENTATION, OPTIMIZER = "augmentation", "optimizer"
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
     """Mean cross-entropy of logits (B, C) and int labels (B,), taken in at least float32.
@@ -56,8 +59,9 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         (loss, (logits, batch_stats)), grads = grad(state.params, state.batch_stats, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope(OPTIMIZER):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         correct = jnp.sum(jnp.argmax(logits, axis=-1) == batch["label"], dtype=jnp.int32)
         return TrainState(state.step + 1, params, batch_stats, opt_state), {"loss": loss, "correct": correct}
 
@@ -91,8 +95,10 @@ def make_planned_steps(
         plan: dict[str, jax.Array],
         resize_matrix: jax.Array | None,
     ) -> tuple[TrainState, Metrics]:
-        row = {name: rows[state.step % len(rows)] for name, rows in plan.items()}
-        state, metrics = train_step(state, make_batch(data, row, augment, resize_matrix))
+        with jax.named_scope(AUGMENTATION):
+            row = {name: rows[state.step % len(rows)] for name, rows in plan.items()}
+            batch = make_batch(data, row, augment, resize_matrix)
+        state, metrics = train_step(state, batch)
         return state, {
             "loss": sums["loss"] + metrics["loss"],
             "correct": sums["correct"] + metrics["correct"],

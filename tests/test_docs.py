@@ -14,6 +14,7 @@ from PIL import Image
 
 from parity.__main__ import parser
 from parity.mutants.catalogue import MUTANTS
+from tools.profile import __main__ as profile
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +52,11 @@ def test_a_command_of_main_is_understood(command: str):
 @pytest.mark.parametrize("command", starting_with(r"(\S*/)?python -m parity\b(?!\.)"))
 def test_a_command_of_parity_is_understood(command: str):
     parser().parse_args(shlex.split(command)[3:])
+
+
+@pytest.mark.parametrize("command", starting_with(r"python -m tools\.profile\b"))
+def test_a_command_of_the_profile_is_understood(command: str):
+    profile.parser().parse_args(shlex.split(command)[3:])
 
 
 def test_make_knows_its_targets():

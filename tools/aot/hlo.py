@@ -56,7 +56,19 @@ class Instruction(NamedTuple):
     @property
     def is_library_call(self) -> bool:
         """Whether it calls cuDNN or cuBLAS."""
-        return 'custom_call_target="__cu' in self.attributes
+        return self.target.startswith("__cu")
+
+    @property
+    def target(self) -> str:
+        """What a custom call calls; "" of other instructions."""
+        found = re.search(r'\bcustom_call_target="([^"]*)"', self.attributes)
+        return found[1] if found else ""
+
+    @property
+    def op_name(self) -> str:
+        """Where the traced function made it, as "jit(steps)/jvp()/mul"; "" where XLA made it."""
+        found = re.search(r'\bop_name="([^"]*)"', self.attributes)
+        return found[1] if found else ""
 
     def called(self, attribute: str) -> str:
         """The computation that an attribute names."""
@@ -102,7 +114,7 @@ class Module(NamedTuple):
             elif op == "call":
                 yield from self.launches(instruction.called("to_apply"))
             else:
-                yield Launch(instruction, *self._traffic(instruction, body))
+                yield Launch(instruction, *self.traffic(instruction, body))
 
     def convolutions(self) -> Iterator[tuple[Instruction, list[str]]]:
         """Every convolution, also inside a fusion, with the shapes of its operands."""
@@ -141,7 +153,8 @@ class Module(NamedTuple):
         sizes = {name: [size for n, size in found.values() if n == name] for name in COLLECTIVES}
         return {name: (len(of), sum(of)) for name, of in sizes.items() if of}
 
-    def _traffic(self, instruction: Instruction, body: Computation) -> tuple[int, int]:
+    def traffic(self, instruction: Instruction, body: Computation) -> tuple[int, int]:
+        """Bytes that one run of an instruction of a computation reads and writes; see above."""
         sizes = [body[name].size for name in instruction.operands]
         inner = self.computations.get(instruction.called("calls"))
         if instruction.op == "fusion" and inner:

@@ -72,13 +72,38 @@ REASONS = """
   are batch norm's sums and the metrics.
 """
 
+PROFILE = """
+## On a device: a profile
+
+    python -m tools.profile --output runs/profile --batch 512 --precision bf16
+
+trains some steps under `jax.profiler`, as training dispatches them, reads the trace and writes `profile.md`
+and `profile.json`: the device's time, launches and bytes per step by kind of work (convolutions forward and
+gradient, reductions, batch norm and elementwise, optimizer, data augmentation, copies), the instructions that
+take longest, gaps between kernels, and beside them the counts of this page where it has the same step.
+
+    python -m tools.profile --output runs/profile-loop --loop --steps 100
+
+profiles an epoch of the training loop, and says whether the host waits for the device between its
+dispatches: a wait is a host sync if no step is queued at its end. Each place that waits is named.
+
+- What a kernel is for is told by the instruction that launched it and by the program's text; "other" is what
+  can't be told, and a guess by a library's name for a kernel is called one. The trace and the program's text
+  stay in the folder: `--read` makes the page of them again, on any machine.
+- XLA may launch kernels as CUDA graphs, of which a trace may not name the instructions: the page says so
+  then, and `XLA_FLAGS=--xla_gpu_enable_command_buffer=` runs without graphs.
+- Tried on a CPU, and on hand-made traces in the form of a GPU's (`tests/tools/test_profile_trace.py`), not on
+  a GPU.
+"""
+
 
 def render(rows: Sequence[Row], missing: Sequence[str], versions: Mapping[str, str]) -> str:
     """The whole page; `missing` names the programs that were not compiled."""
     command = "Made by `make aot` with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".\n"
     if missing:
         command += "\nNot compiled for this page: " + "; ".join(missing) + ".\n"
-    return INTRODUCTION + command + _gpu(rows) + _tpu(rows) + COUNTING + scale.section(rows) + REASONS
+    counts = _gpu(rows) + _tpu(rows) + COUNTING + scale.section(rows)
+    return INTRODUCTION + command + counts + REASONS + PROFILE
 
 
 def _gpu(rows: Sequence[Row]) -> str:
