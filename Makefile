@@ -2,6 +2,7 @@
 # make test    all of the set-up (6.8 GB), then style, types and tests
 # make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
+# make gpu     everything that is worth measuring on a borrowed NVIDIA GPU, by the Python that is there (see CONTRIBUTING.md)
 # make style   the style and types of it alone; .pre-commit-config.yaml calls it before each commit
 # make heavy   tests that take minutes: the native kernels under sanitizers, long fuzzes, slow cases
 # make processes   several processes compute what one computes, whatever happens to them (20 minutes)
@@ -21,7 +22,7 @@ JAX_STAMP := $(VENV)/.installed-jax
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
-.PHONY: setup train style test heavy processes stress parity alarms release aot
+.PHONY: setup train style test heavy processes stress parity alarms release aot gpu
 setup: $(STAMP)
 
 $(JAX_STAMP): requirements-jax.txt requirements.txt scripts/find_python.sh
@@ -63,6 +64,9 @@ alarms: setup
 
 release: setup
 	$(BIN)/python -m tools.release $(RUN) $(if $(NAME),--name=$(NAME))
+
+gpu:
+	$(or $(PYTHON),python3) -m tools.gpu $(GPU)
 
 AOT := .venv-aot
 
