@@ -14,7 +14,7 @@ from tests.tools.test_profile_kinds import HLO
 from tools.profile import __main__ as program
 from tools.profile import kinds, predicted, report, trace
 from tools.profile.figures import figures
-from tools.profile.record import Recording, read
+from tools.profile.record import GRAPHS, Recording, read
 from tools.profile.workload import Workload
 
 TINY = ["--arch=resnet20", "--width=2", "--batch=4", "--precision=f32"]
@@ -125,10 +125,14 @@ def test_the_page_of_a_gpu_says_what_to_doubt():
     assert "1 of the program's 3 convolutions are seen in the trace" in page
     assert "For 20.0% of the time the kind is a guess" in page
     assert "The first of 2 devices." in page
+    assert "launches kernels one by one while it is traced" in page
+    assert "How often `while.15` runs is not in the program's text" in page
     assert "| convolution, forward | 0.5 | 0.002 | 80.0% | 0.0 | 0 |" in page
     assert "| convolution, gradient | 0.5 | 0.001 | 20.0% | – | – |" in page
     assert "| instructions that launch something | 286 | 1 |" in page
     assert "CPU" not in page.partition("## Device")[0]
+    replayed = dataclasses.replace(recording, environment={"XLA_FLAGS": f"--xla_flag=1 {GRAPHS}"})
+    assert "one by one" not in report.markdown(replayed, found, None)
     cpu = figures(
         trace.from_profile(make_trace({"/host:CPU": {"t": [ON_CPU], **planes["/host:CPU"]}})), [HLO]
     )

@@ -118,6 +118,9 @@ def test_the_facts_of_a_program():
     program = Program(HLO)
     assert program.name == "jit_steps"
     assert program.convolutions == {"cudnn-conv.1", "cudnn-conv.2", "cudnn-conv-bw-filter.3"}
+    assert program.open_loops == ("while.15",)
+    known = 'body=%body, backend_config={"known_trip_count":{"n":"2"}}'
+    assert Program(HLO.replace("body=%body", known)).open_loops == ()
     assert program.has_scopes
     assert not Program(HLO.replace("optimizer/", "").replace("augmentation/", "")).has_scopes
     assert program.traffic("input_fusion.5") == 64 + 16

@@ -62,7 +62,7 @@ def test_a_wait_for_the_newest_step_drains_the_queue():
     found = on_gpu(host, device)
     (wait,) = found.waits  # the last is behind the last dispatch
     assert (wait.number, wait.drained) == (1, 0)  # its end, 300, is within the third step
-    assert (found.copies_to_host, found.bytes_to_host) == (1, 4)
+    assert (found.copies_to_host, found.bytes_to_host, found.copies_by_program) == (1, 4, 0)
     later = on_gpu([*host[:2], call(FETCH, 35, 335), dispatch(350, 360, 1), dispatch(370, 380, 1)], device)
     assert (later.waits[0].drained, later.dry) == (1, 1)
     assert later.waits[0].idle_ms == later.dry_ms == pytest.approx(70e-6)
@@ -77,6 +77,23 @@ def test_a_dry_device_is_seen_without_a_call_that_waits():
     assert (found.waits, found.dry) == ((), 1)
     assert found.dry_ms == pytest.approx(400e-6)
     assert "the host is slower than the device, or waits in a call" in found.verdict
+
+
+def test_a_program_that_copies_to_the_host_by_itself():
+    """As a loop does whose end the host has to ask for, while the call that dispatches it waits."""
+    asks = (
+        "MemcpyD2H",
+        101,
+        102,
+        {"memcpy_details": "size:1 ", "hlo_op": "while.15", "hlo_module": "jit_steps"},
+    )
+    found = on_gpu([dispatch(0, 103, 1), dispatch(110, 117, 1)], [*steps(1, 130), asks])
+    assert (found.copies_to_host, found.copies_by_program, found.dry) == (1, 1, 1)
+    assert found.dispatch_ms == pytest.approx(55e-6)
+    assert found.verdict == (
+        "Host syncs within the program: it copies to the host 1 times by itself, as a loop does whose end "
+        "XLA asks the device for, while the host waits; 1 of 1 dispatches found an empty queue."
+    )
 
 
 def test_waits_in_pairs_of_instants():

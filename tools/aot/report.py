@@ -90,8 +90,8 @@ dispatches: a wait is a host sync if no step is queued at its end. Each place th
 - What a kernel is for is told by the instruction that launched it and by the program's text; "other" is what
   can't be told, and a guess by a library's name for a kernel is called one. The trace and the program's text
   stay in the folder: `--read` makes the page of them again, on any machine.
-- XLA may launch kernels as CUDA graphs, of which a trace may not name the instructions: the page says so
-  then, and `XLA_FLAGS=--xla_gpu_enable_command_buffer=` runs without graphs.
+- While it is traced XLA replays no CUDA graphs, unless `--graphs` is given: without it kinds are told best,
+  with it gaps are those of training.
 - Tried on a CPU, and on hand-made traces in the form of a GPU's (`tests/tools/test_profile_trace.py`), not on
   a GPU.
 """

@@ -8,6 +8,7 @@ steps. --read makes the page again from a trace that is there, on any machine.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=20, help="that are profiled, of an epoch with --loop; 20 unless told")
     add("--steps-per-dispatch", type=int, default=0, help="steps in one program; 0: as training does")
     add("--loop", action="store_true", help="an epoch of the training loop, with what it does around steps")
+    add(
+        "--graphs", action="store_true", help="let XLA replay CUDA graphs, whose kernels a trace may not name"
+    )
     add("--read", action="store_true", help="record nothing: read the trace that is in the folder")
     return made
 
@@ -48,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
 def profile(options: argparse.Namespace) -> int:
     """Do what the flags ask for; 0 unless something is wrong, which is raised."""
     output = files.expanded(options.output)
+    if options.graphs:  # read when the backend starts
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {record.GRAPHS}".strip()
     if not options.read:
         record.record(workload(options), output / RECORDING)
     recording = record.read(output / RECORDING)

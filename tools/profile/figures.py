@@ -60,6 +60,7 @@ class Figures:
     instructions: int  # of the program of the steps, that launched something
     convolutions: int  # of that program
     convolutions_seen: int  # that launched something
+    open_loops: tuple[str, ...]  # of that program; how often they run is not in its text
     has_scopes: bool  # whether the program says what is augmentation and optimizer
     guessed: float  # share of the time whose kind is guessed by the name of a library's kernel
     window_ms: float  # from the first operation to the last
@@ -131,6 +132,7 @@ def figures(trace: Trace, texts: Iterable[str]) -> Figures:
         instructions=len(ran),
         convolutions=len(program.convolutions) if program else 0,
         convolutions_seen=len(program.convolutions & seen) if program else 0,
+        open_loops=program.open_loops if program else (),
         has_scopes=program is not None and program.has_scopes,
         guessed=sum(one.operation.own for one in told if one.guessed) / in_all,
         window_ms=busy.window / 1e6,

@@ -71,6 +71,16 @@ class Program:
         return frozenset(name for name, (i, _) in self._found.items() if _is_convolution(i))
 
     @property
+    def open_loops(self) -> tuple[str, ...]:
+        """The loops of which the text does not know how often they run.
+
+        XLA:GPU then copies to the host, each time, whether to go on, and the host waits for it
+        (xla/backends/gpu/runtime/while_thunk.cc), unless the loop is in a CUDA graph.
+        """
+        loops = (i for i, _ in self._found.values() if i.op == "while")
+        return tuple(loop.name for loop in loops if "known_trip_count" not in loop.attributes)
+
+    @property
     def has_scopes(self) -> bool:
         """Whether the text says what is of the data augmentation and of the optimizer."""
         return any(_scope(i) for i, _ in self._found.values())

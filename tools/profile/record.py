@@ -24,6 +24,7 @@ from recipe.system.errors import UserError
 from tools.profile.workload import Run, Workload
 
 FACTS, PROGRAMS = "recording.json", "programs"
+GRAPHS = "--xla_enable_command_buffers_during_profiling=true"  # one of XLA's flags
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from parity.speed.jobs import title
 from recipe.output import grid
 from tools.aot.figures import Figures as Counted
 from tools.profile.figures import Figures
-from tools.profile.record import Recording
+from tools.profile.record import GRAPHS, Recording
 from tools.profile.waits import Waits
 
 COUNTING = """
@@ -90,7 +90,18 @@ def _notes(recording: Recording, found: Figures) -> list[str]:
     if found.device == "CPU" and recording.platform != "cpu":
         notes.append(
             "The trace holds nothing of the accelerator, only operations on the CPU: CUPTI, NVIDIA's library "
-            "for traces, was not to be had there or another profiler had it."
+            "for traces, was missing or served another profiler."
+        )
+    if recording.platform != "cpu" and GRAPHS not in recording.environment.get("XLA_FLAGS", ""):
+        notes.append(
+            "XLA launches kernels one by one while it is traced, also where training replays CUDA graphs, "
+            "so gaps may be longer than in training; with --graphs it replays them."
+        )
+    if found.open_loops and recording.platform != "cpu":
+        notes.append(
+            f"How often `{', '.join(found.open_loops)}` runs is not in the program's text. XLA asks the "
+            "device each time whether to go on, and the host waits for the answer, unless the loop is in a "
+            "CUDA graph."
         )
     if found.steps_seen != found.steps:
         notes.append(
@@ -100,8 +111,8 @@ def _notes(recording: Recording, found: Figures) -> list[str]:
     if found.convolutions_seen != found.convolutions:
         notes.append(
             f"{found.convolutions_seen} of the program's {found.convolutions} convolutions are seen in the "
-            "trace. The others are missing, or within what it does not take apart, as a CUDA graph may be: "
-            "XLA_FLAGS=--xla_gpu_enable_command_buffer= runs without graphs."
+            "trace. The others are missing, or in a CUDA graph whose kernels the trace does not name: leave "
+            "--graphs out."
         )
     if not found.convolutions:
         notes.append("The program's text was not found, or has no convolution: kinds are guesses.")

@@ -10,7 +10,8 @@ xla/backends/gpu/runtime/annotation.cc, xla/backends/cpu/runtime/thunk_executor.
   `cuda_graph_exec_id`. Others (allocations, the profiler's own overhead, counters) are no work of the device.
 - `hlo_module` and `hlo_op` of such an event name the program and the instruction that launched it. Within a
   CUDA graph `hlo_op` may be that of the launch of the graph; XLA names its own kernels after instructions,
-  with "_" for what C does not allow in a name.
+  with "_" for what C does not allow in a name. While a profiler is active XLA replays no graphs, unless
+  told so by xla_enable_command_buffers_during_profiling (xla/backends/gpu/runtime/command_buffer_thunk.cc).
 - On a CPU, operations are those events of the plane "/host:CPU" that have the stat `hlo_op`. They are in the
   lines of the threads that ran them, and one may contain others (a loop its body).
 - Lines that XProf derives ("XLA Ops", "XLA Modules", "Steps") have none of these stats.
@@ -99,7 +100,10 @@ def from_profile(data: ProfileData) -> Trace:
     if not on_devices and host is not None and (found := _operations(host, _on_cpu)):
         on_devices = {"CPU": found}
     if not on_devices:
-        raise UserError("the trace holds no operation of a GPU or CPU: there is nothing to read in it")
+        raise UserError(
+            "the trace holds no operation of a GPU or CPU; on a GPU that is so where CUPTI, NVIDIA's library "
+            "for traces, is missing or serves another profiler"
+        )
     device, operations = next(iter(on_devices.items()))
     threads = {line.name: _calls(line.events) for line in host.lines} if host is not None else {}
     return Trace(device, len(on_devices), operations, threads)

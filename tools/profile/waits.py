@@ -46,8 +46,10 @@ class Waits(NamedTuple):
     waits: tuple[Wait, ...]
     dry: int  # dispatches that found an empty queue, without the first
     dry_ms: float  # how long the device stood idle around them
+    dispatch_ms: float  # that a dispatch takes the host, waits in it included; the mean
     copies_to_host: int  # that a GPU did; those of a CPU are none
     bytes_to_host: int
+    copies_by_program: int  # of these that the program itself did, and no call of the host
 
     @property
     def drained(self) -> int:
@@ -70,6 +72,12 @@ class Waits(NamedTuple):
                 f"Host syncs between dispatches: {self.drained} of {count} waits ended with an empty queue, "
                 f"and {self.dry} of {others} dispatches found it so."
             )
+        if self.copies_by_program:
+            return (
+                f"Host syncs within the program: it copies to the host {self.copies_by_program} times by "
+                "itself, as a loop does whose end XLA asks the device for, while the host waits; "
+                f"{self.dry} of {others} dispatches found an empty queue."
+            )
         if self.dry:
             return (
                 f"No wait ended with an empty queue, yet {self.dry} of {others} dispatches found it so: the "
@@ -88,7 +96,7 @@ def waits(trace: Trace) -> Waits:
     """Look at a trace between the start of its first dispatch and that of its last."""
     dispatched = dispatches(trace)
     if len(dispatched) < 2:
-        return Waits(len(dispatched), False, (), 0, 0.0, 0, 0)
+        return Waits(len(dispatched), False, (), 0, 0.0, 0.0, 0, 0, 0)
     ends = ends_of_steps(trace.operations, sum(call.steps for call in dispatched))
     queue = Queue(dispatched, ends) if ends else None
     first, last = dispatched[0].start, dispatched[-1].start
@@ -100,7 +108,8 @@ def waits(trace: Trace) -> Waits:
     copies = [o for o in trace.operations if o.name == TO_HOST and first <= o.start and o.end <= last]
     return Waits(
         len(dispatched), bool(queue), _by_place(within, calls, queue, busy), len(dry), _idle(dry, busy),
-        len(copies), sum(copy.bytes for copy in copies),
+        sum(call.end - call.start for call in dispatched) / len(dispatched) / 1e6,
+        len(copies), sum(copy.bytes for copy in copies), sum(bool(copy.module) for copy in copies),
     )  # fmt: skip
 
 
