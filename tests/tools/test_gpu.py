@@ -30,7 +30,7 @@ from recipe.training import settings
 from tools.gpu import __main__ as gpu
 from tools.gpu import card, commands, environment, page
 from tools.gpu.commands import Done
-from tools.gpu.parts import PARTS, proof, speed, training
+from tools.gpu.parts import PARTS, profile, proof, speed, training
 from tools.gpu.results import Results
 
 H100 = card.Card("NVIDIA H100 80GB HBM3", "81559 MiB", "580.159.04")
@@ -169,7 +169,8 @@ def test_a_call_measures_everything_and_the_next_one_nothing(
     assert call() == 0
     assert sorted(path.stem for path in (tmp_path / "results").glob("*.json")) == sorted(PARTS)
     count = len(programs.measured)
-    assert count == 4 + len(proof.LEVELS) + len(proof.TESTS) + len(speed.WANTED) + 2 + 2 + training.MOST_SEEDS
+    parts = proof.LEVELS, proof.TESTS, speed.WANTED, profile.WORKLOADS
+    assert count == 4 + sum(map(len, parts)) + 2 + training.MOST_SEEDS
     for part in PARTS:
         record = saved(tmp_path, part)
         assert not record["rehearsal"]

@@ -81,15 +81,12 @@ def own_names() -> Iterator[None]:
 
 
 def keep_programs(folder: Path) -> None:
-    """Write the text of every program that this process has compiled, as it is run."""
+    """Write the text of every program that this process has compiled, as it is run, if it has a text."""
     folder.mkdir()
-    texts = [
-        module.to_string()
-        for executable in jax.devices()[0].client.live_executables()
-        for module in executable.hlo_modules()
-    ]
-    for number, text in enumerate(texts):
-        (folder / f"{number:03d}.txt").write_text(text, encoding="utf-8")
+    for number, executable in enumerate(jax.devices()[0].client.live_executables()):
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            text = "\n".join(module.to_string() for module in executable.hlo_modules())
+            (folder / f"{number:03d}.txt").write_text(text, encoding="utf-8")
 
 
 def read(folder: Path) -> Recording:

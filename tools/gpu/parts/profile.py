@@ -11,12 +11,20 @@ from tools.gpu.results import Content
 from tools.gpu.session import Part, Piece, Session
 
 PROGRAM = "tools.profile"
-WORKLOADS = {"bf16 512": ("--batch=512", "--precision=bf16"), "bf16 128": ("--batch=128", "--precision=bf16")}
+# The loop is profiled with CUDA graphs, since it is about waits and gaps, and by single steps as well: a loop
+# within a program may make the host wait for each of its steps
+LOOP = ("--batch=512", "--precision=bf16", "--loop", "--steps=100", "--graphs")
+WORKLOADS = {
+    "bf16 512": ("--batch=512", "--precision=bf16"),
+    "bf16 128": ("--batch=128", "--precision=bf16"),
+    "bf16 512 loop": LOOP,
+    "bf16 512 loop of single steps": (*LOOP, "--steps-per-dispatch=1"),
+}
 TINY = ("--arch=resnet20", "--width=4", "--batch=8", "--precision=f32", "--steps=2")
 
 
 def pieces(session: Session) -> Iterator[Piece]:
-    """A profile per batch size."""
+    """Profiles of train steps, and of the training loop."""
     for name, flags in {"f32 8": TINY}.items() if session.rehearsal else WORKLOADS.items():
 
         def run(
