@@ -36,6 +36,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--contenders", type=words, default=(), help="only those: patterns of names, such as 'JAX*,*NCHW'"
     )
     parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="SECONDS",
+        help="leave contenders out that fail, or whose first step takes longer, in place of ending",
+    )  # fmt: skip
+    parser.add_argument(
         "--quick", action="store_true", help="a thin network, f32, eager, batch 8, two short rounds"
     )
     parser.add_argument(
@@ -94,6 +98,7 @@ def chosen(options: argparse.Namespace) -> Options:
         return Options(
             measures=options.measure, archs=options.arch, width=options.width or 8, precisions=("f32",),
             batch_sizes=(8,), rounds=2, seconds=0.05, compiled=False, contenders=options.contenders,
+            patience=options.patience,
         )  # fmt: skip
     return Options(
         measures=options.measure,
@@ -106,6 +111,7 @@ def chosen(options: argparse.Namespace) -> Options:
         compiled=not options.no_compile,
         steps_per_dispatch=options.steps_per_dispatch,
         contenders=options.contenders,
+        patience=options.patience,
     )
 
 

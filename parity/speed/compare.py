@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,6 +43,7 @@ class Options:
     compiled: bool = True  # whether torch.compile takes part
     steps_per_dispatch: int = 0  # of JAX, beside one; 0 is the device's default
     contenders: tuple[str, ...] = ()  # patterns of names; () is everybody
+    patience: float = 0.0  # seconds that a first step may take, else its contender is left out; 0 is no limit
 
     def __post_init__(self) -> None:
         for kind, chosen, valid in (
@@ -56,6 +57,8 @@ class Options:
             raise UserError(f"--batch must be at least 2, not {min(self.batch_sizes)}")
         if not 0 <= self.steps_per_dispatch <= 1000:
             raise UserError(f"--steps-per-dispatch must be from 0 to 1000, not {self.steps_per_dispatch}")
+        if not 0 <= self.patience < float("inf"):
+            raise UserError(f"--patience must be a number of seconds, or 0, not {self.patience:g}")
         if self.width < 0:
             raise UserError(f"--width must be a number of channels, or 0, not {self.width}")
         if self.rounds < 1:
@@ -145,6 +148,7 @@ def remarks(environment: dict[str, str], comparisons: list[Comparison]) -> list[
             f"~ marks a contender that in the best of {TRIALS} trials took over {HOPELESS} times as long as "
             "its side's best, and got no further turn: its figures are that trial's"
         )
+    notes += [f"left out: {failure}" for comparison in comparisons for failure in comparison.failures]
     busy = max(timing.idle_share for comparison in comparisons for timing in comparison.timings)
     return [*notes, f"processes that waited for their turn used at most {busy:.1%} of a CPU each"]
 
@@ -156,20 +160,26 @@ def compare(
     say(f"{MEASURES[task.measure]}, {task.arch}, {task.precision}, batch {task.batch_size}")
     verdict = referee(dataclasses.replace(task, measure="eval" if task.measure == "eval" else "train"))
     workers = {p.name: Worker(dataclasses.replace(task, contender=p)) for p in players}
+    firsts: dict[str, dict[str, Any]] = {}
+    errors: dict[str, float] = {}
+    trials: dict[str, float] = {}
+    failures: list[str] = []
+
+    def first(name: str, worker: Worker) -> None:
+        firsts[name] = worker.first(options.patience or None)
+        errors[name] = check(name, firsts[name].pop("outputs"), verdict, task.precision)
+        took = firsts[name]["seconds"]
+        say(f"  {name}: first step {took:.1f} s; {errors[name]:.2f} of the error allowed")
+
+    def trial(name: str, worker: Worker) -> None:
+        quantum = firsts[name]["quantum"]
+        for track in firsts[name]["tracks"]:  # the second step may still allocate, and an epoch compile
+            worker.time(track, quantum)
+        trials[name] = min(worker.time("step", quantum) for _ in range(TRIALS)) / quantum
+
     try:
-        firsts: dict[str, dict[str, Any]] = {}
-        errors: dict[str, float] = {}
-        for name, worker in workers.items():
-            firsts[name] = worker.first()
-            errors[name] = check(name, firsts[name].pop("outputs"), verdict, task.precision)
-            took = firsts[name]["seconds"]
-            say(f"  {name}: first step {took:.1f} s; {errors[name]:.2f} of the error allowed")
-        trials = {}
-        for name, worker in workers.items():
-            quantum = firsts[name]["quantum"]
-            for track in firsts[name]["tracks"]:  # the second step may still allocate, and an epoch compile
-                worker.time(track, quantum)
-            trials[name] = min(worker.time("step", quantum) for _ in range(TRIALS)) / quantum
+        for stage in (first, trial):
+            failures += leave_out_failing(stage, workers, strict=not options.patience)
         slow = hopeless(trials, {name: worker.job.contender.side for name, worker in workers.items()})
         racing = {name: worker for name, worker in workers.items() if name not in slow}
         steps = {
@@ -198,8 +208,33 @@ def compare(
         for worker in workers.values():
             worker.kill()
     return Comparison(
-        task.measure, *subject(task), verdict.flops, peak, tuple(timings), verdict.traffic, bandwidth
-    )
+        task.measure, *subject(task), verdict.flops, peak, tuple(timings), verdict.traffic, bandwidth,
+        tuple(failures),
+    )  # fmt: skip
+
+
+def leave_out_failing(
+    stage: Callable[[str, Worker], None], workers: dict[str, Worker], *, strict: bool
+) -> list[str]:
+    """Have all workers do something; those that fail are ended and taken out, unless `strict`.
+
+    Returns:
+      why they failed.
+
+    Raises:
+      UserError: if one fails and `strict` is set, or if all fail.
+    """
+    failures = []
+    for name, worker in list(workers.items()):
+        try:
+            stage(name, worker)
+        except UserError as error:
+            if strict or len(workers) == 1:
+                raise
+            failures.append(str(error))
+            say(f"  left out: {error}")
+            workers.pop(name).kill()
+    return failures
 
 
 def fastest(task: str, precision: str, options: Options) -> tuple[float, dict[str, str]]:

@@ -59,6 +59,7 @@ class Comparison:
     timings: tuple[Timing, ...]
     traffic: int = 0  # bytes of activations that a step has to move; 0 in reports that don't know it
     bandwidth: float = 0.0  # bytes per second that the fastest copy reads and writes; 0 likewise
+    failures: tuple[str, ...] = ()  # of contenders that were left out
 
     @property
     def title(self) -> str:
@@ -152,5 +153,6 @@ def from_dict(content: dict[str, Any]) -> Report:
             Timing(**row | {"seconds": tuple(row["seconds"]), "loop_seconds": tuple(row["loop_seconds"])})
             for row in rows
         )
-        comparisons.append(Comparison(**comparison | {"timings": timings}))
+        failures = tuple(comparison.get("failures", ()))
+        comparisons.append(Comparison(**comparison | {"timings": timings, "failures": failures}))
     return Report(content["command"], content["environment"], tuple(content["notes"]), tuple(comparisons))

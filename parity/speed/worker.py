@@ -52,13 +52,13 @@ class Worker:
         """The contender's."""
         return self.job.contender.name
 
-    def first(self) -> dict[str, Any]:
-        """Build the program and do its first dispatch.
+    def first(self, most_seconds: float | None = None) -> dict[str, Any]:
+        """Build the program and do its first dispatch, in any time or in that.
 
         Returns:
           {"outputs", "seconds" of the first dispatch, "quantum", "tracks", "work", "facts"}.
         """
-        return self._ask("first")
+        return self._ask("first", most_seconds=most_seconds)
 
     def time(self, track: str, steps: int) -> float:
         """Seconds for some steps, outputs waited for."""
@@ -76,9 +76,11 @@ class Worker:
         self._process.kill()
         self._process.join()
 
-    def _ask(self, *request: Any) -> Any:
+    def _ask(self, *request: Any, most_seconds: float | None = None) -> Any:
         try:
             self._pipe.send(request)
+            if most_seconds and not self._pipe.poll(most_seconds):
+                raise UserError(f"{self.name}: no first step within {most_seconds:g} s")
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join(5)

@@ -48,6 +48,7 @@ class Programs:
         self.failing = ""  # programs whose arguments have this in them fail
         self.stopped_after = 0  # epochs; 0 is never
         self.left: list[float] = []
+        self.seconds: dict[str, float] = {}  # of a step, by contender
 
     def run(self, command: Sequence[str], log: Path, seconds: float, where: Any) -> Done:
         assert command[0] == sys.executable
@@ -95,8 +96,8 @@ class Programs:
         options = parity_parser().parse_args(arguments[2:])
         players = contenders.chosen(contenders.everybody("cuda", compiled=True), options.contenders)
         timings = tuple(
-            Timing(p.name, p.side, (0.01 * (i + 1),) * 5, 0.01, 1, 9.0, 0.1, 2**30, 0.0)
-            for i, p in enumerate(players)
+            Timing(p.name, p.side, (self.seconds.get(p.name, 0.01 * i),) * 5, 0.01, 1, 9.0, 0.1, 2**30, 0.0)
+            for i, p in enumerate(players, 1)
         )
         (measure,), (precision,), (batch,) = options.measure, options.precision, options.batch
         sizes = 10**12, 8e14, timings, 10**10, 3e12
@@ -225,26 +226,42 @@ def test_what_is_run_is_what_the_programs_understand(
 
 
 def test_all_that_was_asked_for_is_among_the_comparisons():
-    wanted = {(one.measure, one.precision, one.batch) for one in speed.WANTED}
-    assert len(wanted) == len(speed.WANTED) == 3 * 2 * 3
-    assert {one[2] for one in wanted} == {128, 512, 1024}
-    assert max(one.seconds for one in speed.WANTED) < 480  # what a part has in a call
+    wanted = [(one.measure, one.precision, one.batch) for one in speed.WANTED if one.layout == speed.LAYOUT]
+    assert len(wanted) == len(set(wanted)) == 3 * 2 * 3
+    assert {batch for *_, batch in wanted} == {128, 512, 1024}
+    assert max(speed.STEP_SECONDS, speed.LOOP_SECONDS) < 480  # what a part has in a call
+    assert {one.name for one in speed.WANTED if one.layout == "NCHW"} == {
+        f"{measure} {precision} 512 NCHW" for measure in ("train", "eval") for precision in ("bf16", "f32")
+    }
     places = [one.name for one in speed.WANTED]
     for one in speed.WANTED:
         if one.measure == "loop":  # which takes the fastest of the train step
-            assert places.index(one._replace(measure="train").name) < places.index(one.name)
+            assert places.index(one.name) > places.index(one._replace(measure="train").name)
 
 
-def test_the_loop_is_of_the_fastest_train_steps(call: Callable[..., int], programs: Programs):
+def test_a_comparison_is_of_one_layout_and_all_ways_to_compile():
+    for layout in ("NCHW", "channels_last"):
+        patterns = "JAX*", f"*{layout}"
+        chosen = contenders.chosen(contenders.everybody("cuda", compiled=True), patterns)
+        assert [player.name for player in chosen] == [
+            *(f"PyTorch {how} {layout}" for how in ("eager", "compiled", "CUDA graphs", "max-autotune")),
+            "JAX", "JAX, 10 steps per dispatch",
+        ]  # fmt: skip
+
+
+def test_the_loop_is_of_the_fastest_train_steps_of_any_layout(
+    call: Callable[..., int], programs: Programs, tmp_path: Path
+):
+    programs.seconds = {"PyTorch compiled NCHW": 0.001, "JAX, 10 steps per dispatch": 0.002}
     call("--part=speed")
     loops = [flags(call) for call in programs.measured if "--measure=loop" in call]
-    chosen = {
-        batch: {one["contenders"] for one in loops if one["batch"] == batch} for batch in ("512", "128")
-    }
-    assert chosen["512"] == {"JAX,PyTorch eager NCHW"}
-    assert chosen["128"] == {"JAX,PyTorch eager channels_last"}
-    trains = [flags(call) for call in programs.measured if "--measure=train" in call]
-    assert all(("contenders" in one) == (one["batch"] != "512") for one in trains)
+    chosen = {one["batch"]: one["contenders"] for one in loops if one["precision"] == "bf16"}
+    assert chosen["512"] == "PyTorch compiled NCHW,JAX? 10 steps per dispatch"
+    assert chosen["128"] == "PyTorch eager channels_last,JAX? 10 steps per dispatch"
+    players = contenders.everybody("cuda", compiled=True)
+    assert [p.name for p in contenders.chosen(players, chosen["512"].split(","))] == [
+        "PyTorch compiled NCHW", "JAX, 10 steps per dispatch",
+    ]  # fmt: skip
 
 
 def test_the_page_has_the_results_and_says_what_was_not_run(
@@ -261,7 +278,7 @@ def test_the_page_has_the_results_and_says_what_was_not_run(
     assert f"| NVIDIA H100 80GB HBM3 | {row}" in text
     assert "20 whole runs: accuracy 0.9481 on average, standard deviation 0.0000, least 0.9481." in text
     assert "matrix products in bf16 at 800 TFLOP/s, copies at 3000 GB/s" in text
-    assert "| JAX | 5689 [5689–5689] |" in text
+    assert "| JAX | 10240 [10240–10240] |" in text
     assert "4 checks, 0 failed" in text
     assert "- FAILED: a::c: assert 1 == 2" in text
     assert "- skipped: a::d: no kernels" in text
@@ -347,7 +364,7 @@ def test_what_may_not_fit_into_the_time_waits_for_the_next_call(
     assert call("--part=speed", "--minutes=2") == 1
     assert programs.measured == []
     said = capsys.readouterr().err
-    assert re.search(r"speed, train bf16 512: may take 450 s, and 1\d\d s are left; the next call", said)
+    assert re.search(r"speed, train bf16 512: may take 420 s, and 1\d\d s are left; the next call", said)
     programs.left.clear()
     assert call("--part=speed", "--part-minutes=2") == 0  # where a part never has more, it is tried
     assert 100 < max(programs.left[1:]) <= 120

@@ -32,6 +32,7 @@ def judge(job: Job) -> Verdict:
     So its own errors are those of that device's kernels; and a CPU would take minutes for a GPU's batches.
     """
     device = set_up()
+    torch.backends.cudnn.benchmark = True  # the algorithms, and with them the errors, that contenders have
     problem = Problem(job)
     description = problem.run.model
     model = make_model(description, "f64", CPU)

@@ -221,7 +221,7 @@ def test_nothing_is_timed_when_gradients_differ(monkeypatch: pytest.MonkeyPatch)
             super().__init__(job.contender.name, calls)
             self.job = job
 
-        def first(self) -> dict[str, Any]:
+        def first(self, most_seconds: float | None = None) -> dict[str, Any]:
             grad = np.ones(3) if self.job.contender is EAGER else np.full(3, 1.1)
             return {"outputs": {"w": grad}, "seconds": 1.0, "quantum": 1, "tracks": ["step"]}
 
@@ -239,6 +239,15 @@ def test_nothing_is_timed_when_gradients_differ(monkeypatch: pytest.MonkeyPatch)
     calls.clear()
     compare.compare(small(EAGER, "train"), [EAGER], 1e9, 1e9, Options())
     assert sum(track == "step" for _, track, _ in calls) > 5
+    calls.clear()
+    patient = Options(patience=60)
+    found = compare.compare(small(EAGER, "train"), [EAGER, JAX], 1e9, 1e9, patient)
+    assert [timing.name for timing in found.timings] == [EAGER.name]
+    (failure,) = found.failures
+    assert failure.startswith("JAX differs from the reference")
+    assert {track for name, track, _ in calls if name == "JAX"} == {"kill"}
+    with pytest.raises(UserError, match="JAX differs from the reference"):  # nobody is left
+        compare.compare(small(EAGER, "train"), [JAX], 1e9, 1e9, patient)
 
 
 def test_flops_of_resnet18_are_the_published_ones():
@@ -374,6 +383,7 @@ def test_a_long_name_of_a_processor_stays_inside_the_picture(
         (["--steps-per-dispatch=-1"], "--steps-per-dispatch must be"),
         (["--width=-1"], "--width must"),
         (["--layers", "--contenders=JAX"], "leave --contenders out"),
+        (["--patience=-1"], "--patience must be a number of seconds"),
     ],
 )
 def test_wrong_input_is_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]):
@@ -389,6 +399,15 @@ def test_a_worker_that_fails_says_so_in_one_line():
         with pytest.raises(UserError, match=r"PyTorch eager NCHW: unknown config\.model\.arch") as caught:
             worker.first()
         assert "\n" not in str(caught.value)
+    finally:
+        worker.kill()
+
+
+def test_patience_ends():
+    worker = Worker(small(EAGER, "train"))
+    try:
+        with pytest.raises(UserError, match=r"^PyTorch eager NCHW: no first step within 0\.01 s$"):
+            worker.first(0.01)
     finally:
         worker.kill()
 
@@ -471,7 +490,7 @@ def test_the_traffic_of_resnet18_is_what_accelerators_md_has(measure: str, megab
 def test_the_share_of_bandwidth_is_in_reports_that_know_it(report: Report, tmp_path: Path):
     train, loop = report.comparisons
     assert "of bandwidth" not in report_text.header(train)
-    train = dataclasses.replace(train, traffic=10**9, bandwidth=2e9)
+    train = dataclasses.replace(train, traffic=10**9, bandwidth=2e9, failures=("JAX, 2 failed",))
     assert train.share_of_bandwidth(train.timings[0]) == 0.25
     assert report_text.header(train)[4] == "of bandwidth"
     assert report_text.rows(train)[0][3:5] == ("25%", "25%")

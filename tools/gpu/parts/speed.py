@@ -1,64 +1,68 @@
 """`parity speed`, a comparison at a time: two precisions, three measures, three batch sizes.
 
-Each comparison measures its own peaks, so that shares are of one call. All ways of torch.compile take minutes
-to compile, so they take part at one batch size, in the others those of one layout. The training loop is that
-of the fastest train step of each side.
+Each comparison measures its own peaks, so that shares are of one call. Every way of torch.compile takes a
+minute or more to compile, so a comparison is of one memory layout, JAX in each, and NCHW takes part at one
+batch size alone. The training loop is that of the fastest train step of each side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from parity.speed.measurements import Comparison, Report, from_dict
+from parity.speed.measurements import Comparison, Report, Timing, from_dict
 from parity.speed.report import text as report_text
 from recipe.output import grid
 from recipe.system import files, json_values
 from tools.gpu.results import Content
 from tools.gpu.session import Part, Piece, Session
 
+LAYOUT = "channels_last"  # what both engines train in
+PATIENCE = 200  # seconds that a contender's first step may take: max-autotune compiles for minutes
+STEP_SECONDS, LOOP_SECONDS = 420, 240  # that a comparison may take
+
 
 class Wanted(NamedTuple):
-    """A comparison, and how long it may take."""
+    """A comparison."""
 
     measure: str
     precision: str
     batch: int
-    seconds: float
+    layout: str = LAYOUT  # of PyTorch
 
     @property
     def name(self) -> str:
         """The piece's."""
-        return f"{self.measure} {self.precision} {self.batch}"
+        layout = "" if self.layout == LAYOUT else f" {self.layout}"
+        return f"{self.measure} {self.precision} {self.batch}{layout}"
 
 
-OF_ALL = 512  # the batch size at which everybody takes part
-ONE_LAYOUT = ("JAX*", "*channels_last")
 WANTED = (  # what says most comes first
-    Wanted("train", "bf16", 512, 450),
-    Wanted("loop", "bf16", 512, 150),
-    Wanted("eval", "bf16", 512, 450),
-    Wanted("train", "bf16", 128, 300),
-    Wanted("train", "bf16", 1024, 300),
-    Wanted("train", "f32", 512, 450),
-    Wanted("loop", "bf16", 128, 150),
-    Wanted("loop", "bf16", 1024, 150),
-    Wanted("loop", "f32", 512, 150),
-    Wanted("eval", "f32", 512, 450),
-    Wanted("train", "f32", 128, 300),
-    Wanted("eval", "bf16", 128, 300),
-    Wanted("eval", "bf16", 1024, 300),
-    Wanted("train", "f32", 1024, 300),
-    Wanted("loop", "f32", 128, 150),
-    Wanted("loop", "f32", 1024, 150),
-    Wanted("eval", "f32", 128, 300),
-    Wanted("eval", "f32", 1024, 300),
+    Wanted("train", "bf16", 512),
+    Wanted("train", "bf16", 512, "NCHW"),
+    Wanted("loop", "bf16", 512),
+    Wanted("eval", "bf16", 512),
+    Wanted("train", "bf16", 128),
+    Wanted("train", "bf16", 1024),
+    Wanted("train", "f32", 512),
+    Wanted("loop", "bf16", 128),
+    Wanted("loop", "bf16", 1024),
+    Wanted("loop", "f32", 512),
+    Wanted("eval", "f32", 512),
+    Wanted("train", "f32", 128),
+    Wanted("eval", "bf16", 128),
+    Wanted("eval", "bf16", 1024),
+    Wanted("train", "f32", 1024),
+    Wanted("loop", "f32", 128),
+    Wanted("loop", "f32", 1024),
+    Wanted("eval", "f32", 128),
+    Wanted("eval", "f32", 1024),
+    Wanted("train", "f32", 512, "NCHW"),
+    Wanted("eval", "bf16", 512, "NCHW"),
+    Wanted("eval", "f32", 512, "NCHW"),
 )
-TINY = (Wanted("train", "f32", 8, 60), Wanted("loop", "f32", 8, 60))
-TINY_FLAGS = (
-    "--arch=resnet20", "--width=4", "--rounds=1", "--seconds=0.01", "--no-compile",
-)  # fmt: skip
-TINY_CONTENDERS = ("JAX", "PyTorch eager NCHW")
+TINY = Wanted("train", "f32", 8), Wanted("loop", "f32", 8)
+TINY_FLAGS = "--arch=resnet20", "--width=4", "--rounds=1", "--seconds=0.01", "--no-compile"
 
 
 def pieces(session: Session) -> Iterator[Piece]:
@@ -68,18 +72,17 @@ def pieces(session: Session) -> Iterator[Piece]:
         def run(session: Session, seconds: float, wanted: Wanted = wanted) -> Content:
             return compare(session, seconds, wanted)
 
-        yield Piece(wanted.name, wanted.seconds, run)
+        yield Piece(wanted.name, LOOP_SECONDS if wanted.measure == "loop" else STEP_SECONDS, run)
 
 
 def compare(session: Session, seconds: float, wanted: Wanted) -> Content:
     """Run the comparison, and keep its report."""
     report = session.work / "speed" / f"{wanted.name.replace(' ', '-')}.json"
     files.remove(report)
-    chosen = contenders(session, wanted)
     arguments = [
         "-m", "parity", "speed", f"--measure={wanted.measure}", f"--precision={wanted.precision}",
-        f"--batch={wanted.batch}", f"--json={report}", *(TINY_FLAGS if session.rehearsal else ()),
-        *([f"--contenders={','.join(chosen)}"] if chosen else []),
+        f"--batch={wanted.batch}", f"--contenders={','.join(contenders(session, wanted))}",
+        f"--patience={PATIENCE}", f"--json={report}", *(TINY_FLAGS if session.rehearsal else ()),
     ]  # fmt: skip
     done = session.python(f"speed {wanted.name}", arguments, seconds)
     if not report.exists():
@@ -87,18 +90,23 @@ def compare(session: Session, seconds: float, wanted: Wanted) -> Content:
     return {"complete": True, "report": json_values.read(report)} | done.kept
 
 
-def contenders(session: Session, wanted: Wanted) -> tuple[str, ...]:
-    """Patterns of names; () for everybody."""
-    if wanted.measure == "loop":
-        train = session.results.pieces(PART.name).get(wanted._replace(measure="train").name)
-        if train and "report" in train:
-            (comparison,) = from_dict(_without_format(train["report"])).comparisons
-            best = [comparison.best(side) for side in ("jax", "torch")]
-            # a comma would end the pattern
-            return tuple(timing.name.replace(",", "?") for timing in best if timing)
-    if session.rehearsal:
-        return TINY_CONTENDERS
-    return () if wanted.batch == OF_ALL and wanted.measure != "loop" else ONE_LAYOUT
+def contenders(session: Session, wanted: Wanted) -> list[str]:
+    """Patterns of names."""
+    best = fastest(session.results.pieces(PART.name), wanted.precision, wanted.batch)
+    if wanted.measure == "loop" and best:
+        return [name.replace(",", "?") for name in best]  # a comma would end the pattern
+    return ["JAX*", f"*{wanted.layout}"]
+
+
+def fastest(found: Mapping[str, Content], precision: str, batch: int) -> list[str]:
+    """The names of each side's fastest at the train step, as far as it was compared; in any layout."""
+    timings: dict[str, list[tuple[float, Timing]]] = {}
+    for layout in (LAYOUT, "NCHW"):
+        content = found.get(Wanted("train", precision, batch, layout).name, {})
+        for comparison in report_of(content).comparisons if "report" in content else ():
+            for timing in comparison.timings:
+                timings.setdefault(timing.side, []).append((comparison.speed(timing).median, timing))
+    return [max(of, key=lambda one: one[0])[1].name for of in timings.values()]
 
 
 def page(found: Mapping[str, Content]) -> list[str]:
@@ -108,7 +116,7 @@ def page(found: Mapping[str, Content]) -> list[str]:
     for content in found.values():
         if "report" not in content:
             continue
-        report = from_dict(_without_format(content["report"]))
+        report = report_of(content)
         reports.append(report)
         for comparison in report.comparisons:
             parts += [
@@ -133,8 +141,10 @@ def peaks(comparison: Comparison) -> str:
     )
 
 
-def _without_format(report: Mapping[str, object]) -> dict:
-    return {key: value for key, value in report.items() if key != "format"}
+def report_of(content: Content) -> Report:
+    """The report in a piece's result."""
+    fields: dict[str, Any] = {key: value for key, value in content["report"].items() if key != "format"}
+    return from_dict(fields)
 
 
 PART = Part("speed", "Speed of the two frameworks", pieces, page)
