@@ -43,7 +43,8 @@ HLO = """HloModule jit_steps, is_scheduled=true
   %row = s32[] parameter(1)
   %start = s32[] constant(0)
   %taken = u8[2,4]{1,0} dynamic-slice(%data, %row, %start), dynamic_slice_sizes={2,4}, metadata={op_name="jit(steps)/augmentation/gather"}
-  ROOT %floats = bf16[2,4]{1,0} convert(%taken), metadata={op_name="jit(steps)/jvp()/convert_element_type"}
+  %wide.1 = f32[2,4]{1,0} convert(%taken), metadata={op_name="jit(steps)/jvp()/convert_element_type"}
+  ROOT %floats = bf16[2,4]{1,0} convert(%wide.1), metadata={op_name="jit(steps)/jvp()/convert_element_type"}
 }
 
 %fused_turn (k: f32[8,4]) -> f32[4,8] {
@@ -101,7 +102,7 @@ ENTRY %main (start.1: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
         ("input_fusion.5", kinds.REDUCE),
         ("loop_fusion.6", kinds.ELEMENTWISE),
         ("loop_fusion.7", kinds.UPDATE),  # the gradient's conversion is in it, too
-        ("loop_fusion.8", kinds.INPUT),  # the first convolution's conversion is in it, too
+        ("loop_fusion.8", kinds.INPUT),  # conversions for the first convolution are in it, too
         ("loop_fusion.9", kinds.COPIES),
         ("copy.10", kinds.COPIES),
         ("all-reduce-start.11", kinds.COLLECTIVE),

@@ -146,6 +146,11 @@ def test_what_an_operation_contains_is_not_counted_twice():
     assert [(o.hlo_op, o.own) for o in read.operations] == [
         ("while.15", 20), ("copy.10", 20), ("loop_fusion.6", 60),
     ]  # fmt: skip
+    found = figures(read, [HLO])
+    assert {row.kind: pytest.approx(row.share) for row in found.rows} == {
+        kinds.OTHER: 0.2, kinds.COPIES: 0.2, kinds.ELEMENTWISE: 0.6,
+    }  # fmt: skip
+    assert found.ms == pytest.approx(found.busy_ms) == pytest.approx(1e-4)
 
 
 def test_the_first_of_several_devices_is_read():

@@ -63,6 +63,7 @@ def test_a_wait_for_the_newest_step_drains_the_queue():
     (wait,) = found.waits  # the last is behind the last dispatch
     assert (wait.number, wait.drained) == (1, 0)  # its end, 300, is within the third step
     assert (found.copies_to_host, found.bytes_to_host, found.copies_by_program) == (1, 4, 0)
+    device.append(copy("MemcpyD2H", 332, 334, 4))  # which is no work that the device was given
     later = on_gpu([*host[:2], call(FETCH, 35, 335), dispatch(350, 360, 1), dispatch(370, 380, 1)], device)
     assert (later.waits[0].drained, later.dry) == (1, 1)
     assert later.waits[0].idle_ms == later.dry_ms == pytest.approx(70e-6)
