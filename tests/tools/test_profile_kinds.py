@@ -126,6 +126,7 @@ def test_the_facts_of_a_program():
     assert not Program(HLO.replace("optimizer/", "").replace("augmentation/", "")).has_scopes
     assert program.traffic("input_fusion.5") == 64 + 16
     assert program.traffic("cudnn-conv.1") == 64 + 64 + 64  # without scratch memory
+    assert program.shape("cudnn-conv.1") == "(bf16[8,4], u8[64])"
     assert program.origin("cudnn-conv.1") == "jit(steps)/jvp()/conv_general_dilated"
 
 

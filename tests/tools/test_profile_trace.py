@@ -107,6 +107,9 @@ def test_a_call_of_several_kernels_moves_its_bytes_once():
     (row,) = found.rows
     assert (row.kind, row.launches, row.mb) == (kinds.FORWARD, 2, pytest.approx(192e-6))
     assert found.steps_seen == 1
+    (longest,) = found.longest
+    assert (longest.name, longest.kernels) == ("cudnn-conv.1", ("nchwToNhwc", "sm90_xmma_fprop"))
+    assert (longest.launches, longest.ms, longest.mb) == (2, pytest.approx(0.003), row.mb)
 
 
 def test_what_the_trace_does_not_name_is_a_guess_or_other():

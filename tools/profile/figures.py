@@ -32,7 +32,9 @@ class Instruction(NamedTuple):
 
     name: str
     kind: str
+    shape: str  # of its result
     origin: str  # where the traced function made it
+    kernels: tuple[str, ...]  # that it launched
     launches: float  # per step
     ms: float  # per step
     mb: float
@@ -205,11 +207,17 @@ def _longest(told: Sequence[_Told], program: Program | None, steps: int) -> tupl
     each = max(steps, 1)
     rows = [
         Instruction(
-            name, program.kind(name), program.origin(name), len(of_it) / each,
-            sum(one.operation.own for one in of_it) / each / 1e6, _bytes(of_it, program) / each / 1e6,
+            name=name,
+            kind=program.kind(name),
+            shape=program.shape(name),
+            origin=program.origin(name),
+            kernels=tuple(sorted({one.operation.name for one in of_it})),
+            launches=len(of_it) / each,
+            ms=sum(one.operation.own for one in of_it) / each / 1e6,
+            mb=_bytes(of_it, program) / each / 1e6,
         )
         for name, of_it in by_name.items()
-    ]  # fmt: skip
+    ]
     return tuple(sorted(rows, key=lambda row: -row.ms)[:LONGEST])
 
 

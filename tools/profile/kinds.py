@@ -110,6 +110,10 @@ class Program:
         """Where the traced function made an instruction; "" where XLA made it."""
         return self._found[name][0].op_name
 
+    def shape(self, name: str) -> str:
+        """The shape of an instruction's result, without the order in memory: "bf16[512,32,32,64]"."""
+        return re.sub(r"\{[^}]*\}", "", self._found[name][0].shape)
+
     def parts(self, name: str) -> list[hlo.Instruction]:
         """What an instruction computes: itself, or what is fused into it."""
         return list(self._parts(self._found[name][0]))

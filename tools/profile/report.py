@@ -13,6 +13,8 @@ from tools.profile.figures import Figures
 from tools.profile.record import GRAPHS, Recording
 from tools.profile.waits import Waits
 
+MOST_LETTERS = 60  # of a kernel's name or a shape on the page
+
 COUNTING = """
 ## How it is counted
 
@@ -147,11 +149,18 @@ def _kinds(found: Figures) -> str:
 def _longest(found: Figures) -> str:
     if not found.longest:
         return ""
-    heads = "instruction", "kind", "launches per step", "ms per step", "MB per step", "made by"
+    heads = ["instruction", "kind", "result", "launches per step", "ms per step", "MB per step", "made by"]
     rows = [
-        (f"`{i.name}`", i.kind, f"{i.launches:.1f}", f"{i.ms:.3f}", f"{i.mb:.1f}", f"`{i.origin or 'XLA'}`")
+        [
+            f"`{i.name}`", i.kind, f"`{i.shape[:MOST_LETTERS]}`", f"{i.launches:.1f}", f"{i.ms:.3f}",
+            f"{i.mb:.1f}", f"`{i.origin or 'XLA'}`",
+        ]
         for i in found.longest
-    ]
+    ]  # fmt: skip
+    if found.device != "CPU":  # where an operation is called as its instruction
+        heads.append("kernels")
+        for row, i in zip(rows, found.longest, strict=True):
+            row.append(", ".join(f"`{kernel[:MOST_LETTERS]}`" for kernel in i.kernels))
     return "\n## The longest instructions\n\n" + grid.markdown(heads, rows) + "\n"
 
 
