@@ -102,7 +102,8 @@ class Programs:
         (measure,), (precision,), (batch,) = options.measure, options.precision, options.batch
         sizes = 10**12, 8e14, timings, 10**10, 3e12
         comparison = Comparison(measure, "resnet18", 0, precision, batch, *sizes)
-        file.write_text(render_json(Report("python -m parity speed", FACTS, ("a note",), (comparison,))))
+        notes = ("a note", *["as asked"] * (batch == 1024 and measure == "loop" and precision == "f32"))
+        file.write_text(render_json(Report("python -m parity speed", FACTS, notes, (comparison,))))
         return Done(0, False, 1.0, "")
 
     def pytest(self, arguments: list[str]) -> Done:
@@ -279,7 +280,9 @@ def test_the_page_has_the_results_and_says_what_was_not_run(
     assert "20 whole runs: accuracy 0.9481 on average, standard deviation 0.0000, least 0.9481." in text
     assert "matrix products in bf16 at 800 TFLOP/s, copies at 3000 GB/s" in text
     assert "| JAX | 10240 [10240–10240] |" in text
-    assert "4 checks, 0 failed" in text
+    assert f"`verify --quick` on {H100.name}, budgets unchanged: 4 checks, 0 failed." in text
+    assert text.count("\n- a note\n") == 1
+    assert text.count("\n- as asked\n") == 1  # of one of them
     assert "- FAILED: a::c: assert 1 == 2" in text
     assert "- skipped: a::d: no kernels" in text
     assert "### Profile: resnet18" in text
@@ -401,7 +404,7 @@ def test_a_framework_that_computes_on_the_cpu_measures_nothing(
     assert call() == 2
     assert programs.measured == []
     assert capsys.readouterr().err == (
-        f"error: the GPU is {H100.name}, but {framework} {FACTS[framework]} computes on cpu: install the "
+        f"error: the GPU is {H100.name}, but {framework} {FACTS[framework]} computes on the CPU: install the "
         f"build of {framework} for CUDA\n"
     )
 

@@ -26,7 +26,9 @@ def main(file: str) -> int:
     import torch
 
     from parity.environment import jax_facts, torch_facts
+    from torch_ref.runtime import set_up
 
+    set_up()  # as every run does, so that what is told of TF32 is what runs have
     facts = {
         "python": platform.python_version(),
         **jax_facts(),
@@ -47,13 +49,12 @@ def version_of(package: str) -> str:
 
 
 def check(facts: Mapping[str, str], card: str) -> None:
-    """Raise a `UserError` unless both frameworks compute on a card: on a CPU they would do so silently."""
+    """Raise a `UserError` if a framework computes on the CPU in the place of a card, which it does silently."""
     for framework in ("torch", "jax"):
-        device = facts[f"{framework} device"]
-        if device != card:
+        if facts[f"{framework} device"] == "cpu":
             raise UserError(
-                f"the GPU is {card}, but {framework} {facts[framework]} computes on {device}: install the "
-                f"build of {framework} for CUDA"
+                f"the GPU is {card}, but {framework} {facts[framework]} computes on the CPU: install the build "
+                f"of {framework} for CUDA"
             )
 
 

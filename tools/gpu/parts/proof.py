@@ -64,7 +64,7 @@ def verify(session: Session, seconds: float, levels: str) -> Content:
             "passed": check["passed"],
             "cause": check["cause"],
             "where": check["worst"],
-            "ratio": max((float(finding["ratio"]) for finding in check["findings"]), default=0.0),
+            "ratio": max((finding["ratio"] for finding in check["findings"]), key=float, default=0.0),
         }
         for check in content["checks"]
     ]
@@ -103,13 +103,16 @@ def page(found: Mapping[str, Content]) -> list[str]:
     checks = [check for content in found.values() for check in content.get("checks", [])]
     if checks:
         failed = [check for check in checks if not check["passed"]]
-        parts.append(f"`verify --quick`, budgets unchanged: {len(checks)} checks, {len(failed)} failed.")
+        devices = " and ".join(dict.fromkeys(c["device"] for c in found.values() if "checks" in c))
+        parts.append(
+            f"`verify --quick` on {devices}, budgets unchanged: {len(checks)} checks, {len(failed)} failed."
+        )
         worst: dict[tuple[int, str], dict] = {}
         for check in checks:
             key = check["level"], check["precision"]
-            worst[key] = max(worst.get(key, check), check, key=lambda one: one["ratio"])
+            worst[key] = max(worst.get(key, check), check, key=lambda one: float(one["ratio"]))
         rows = [
-            (level, precision, check["name"], check["where"], f"{check['ratio']:.2g}")
+            (level, precision, check["name"], check["where"], f"{float(check['ratio']):.2g}")
             for (level, precision), check in worst.items()
         ]
         parts.append(
@@ -120,7 +123,7 @@ def page(found: Mapping[str, Content]) -> list[str]:
         if "tests" in content:
             failed_tests, skipped = content["failed"], content["skipped"]
             counts = f"{content['tests']} tests, {len(failed_tests)} failed, {len(skipped)} skipped"
-            parts.append(f"{name.capitalize()}: {counts}.")
+            parts.append(f"{name.capitalize()} on {content['device']}: {counts}.")
             parts += [f"- FAILED: {test}: {why}" for test, why in failed_tests.items()]
             parts += [f"- skipped: {test}: {why}" for test, why in skipped.items()]
     return parts

@@ -43,13 +43,14 @@ def page(found: Mapping[str, Content]) -> list[str]:
     """The losses."""
     rows = [
         (
+            content["device"],
             name,
             " → ".join(f"{loss:.4f}" for loss in content.get("losses", [])),
             content.get("problem") or "falls",
         )
         for name, content in found.items()
     ]
-    return [grid.markdown(("engine", "training loss of three epochs", ""), rows)]
+    return [grid.markdown(("device", "engine", "training loss of three epochs", ""), rows)]
 
 
 PART = Part("smoke", "Both engines train", pieces, page)

@@ -110,26 +110,24 @@ def fastest(found: Mapping[str, Content], precision: str, batch: int) -> list[st
 
 
 def page(found: Mapping[str, Content]) -> list[str]:
-    """A table per comparison."""
+    """A table per comparison, with the notes that not all of them have."""
+    measured = [(content["device"], report_of(content)) for content in found.values() if "report" in content]
+    if not measured:
+        return []
+    shared = [note for note in measured[0][1].notes if all(note in report.notes for _, report in measured)]
     parts: list[str] = []
-    reports: list[Report] = []
-    for content in found.values():
-        if "report" not in content:
-            continue
-        report = report_of(content)
-        reports.append(report)
+    for device, report in measured:
         for comparison in report.comparisons:
             parts += [
                 f"### {report_text.title(comparison)}",
-                f"{content['device']}, {peaks(comparison)}.",
+                f"{device}, {peaks(comparison)}.",
                 grid.markdown(report_text.header(comparison), report_text.rows(comparison), numbers=True),
                 report_text.verdict(comparison),
             ]
-    if reports:
-        notes = dict.fromkeys(
-            note for report in reports for note in (*report_text.legend(report), *report.notes)
-        )
-        parts.append("\n".join(f"- {note}" for note in notes))
+        if own := [note for note in report.notes if note not in shared]:
+            parts.append("\n".join(f"- {note}" for note in own))
+    parts.append("### What the columns are")
+    parts.append("\n".join(f"- {note}" for note in (*report_text.legend(measured[0][1]), *shared)))
     return parts
 
 
