@@ -49,12 +49,12 @@ def version_of(package: str) -> str:
 
 
 def check(facts: Mapping[str, str], card: str) -> None:
-    """Raise a `UserError` if a framework computes on the CPU in the place of a card, which it does silently."""
+    """Raise a `UserError` if a framework computes on the CPU, which it does silently, and not on a card."""
     for framework in ("torch", "jax"):
         if facts[f"{framework} device"] == "cpu":
             raise UserError(
-                f"the GPU is {card}, but {framework} {facts[framework]} computes on the CPU: install the build "
-                f"of {framework} for CUDA"
+                f"the GPU is {card}, but {framework} {facts[framework]} computes on the CPU: install the "
+                f"build of {framework} for CUDA"
             )
 
 
