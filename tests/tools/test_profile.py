@@ -66,6 +66,7 @@ def test_several_steps_in_a_dispatch_within_the_training_loop(tmp_path: Path):
         (["--batch=0"], "--batch=0: a step needs an image at least"),
         (["--precision=bf61"], "unknown --precision 'bf61'; did you mean 'bf16'?"),
         (["--arch=resnet19"], "unknown config.model.arch 'resnet19'"),
+        (["--batch=1000000"], "--batch=1000000 and --steps=20 need 20,000,000 images, of which 1,000,000"),
         (["--read"], "there is no recording in"),
     ],
 )

@@ -23,6 +23,8 @@ from tools.profile.workload import Workload
 RECORDING = "recording"
 MOST_STEPS = 1000  # a GPU's trace of a step has some hundred events
 
+MOST_IMAGES = 1_000_000  # of 3 kB
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Record, read and report; 2 for wrong input."""
@@ -79,6 +81,11 @@ def workload(options: argparse.Namespace) -> Workload:
         raise UserError(f"--steps={options.steps}: choose from 2 to {MOST_STEPS:,}")
     if options.batch < 1:
         raise UserError(f"--batch={options.batch}: a step needs an image at least")
+    if (images := options.batch * options.steps) > MOST_IMAGES:
+        raise UserError(
+            f"--batch={options.batch} and --steps={options.steps} need {images:,} images, of which "
+            f"{MOST_IMAGES:,} can be made; choose fewer of either"
+        )
     return Workload(
         options.arch, options.width, options.precision, options.batch, options.steps,
         options.steps_per_dispatch, options.loop,

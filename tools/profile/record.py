@@ -20,7 +20,7 @@ import jax
 from flax_resnet.runtime import start_backend
 from parity.environment import jax_facts
 from recipe.system import files, json_values
-from recipe.system.errors import UserError
+from recipe.system.errors import UserError, first_line
 from tools.profile.workload import Run, Workload
 
 FACTS, PROGRAMS = "recording.json", "programs"
@@ -47,7 +47,7 @@ def record(workload: Workload, folder: Path) -> None:
     if folder.exists() and not (folder / FACTS).exists():
         raise UserError(f"{folder} is there, and no recording; choose another --output")
     start_backend()
-    with tempfile.TemporaryDirectory() as workdir, own_names():
+    with tempfile.TemporaryDirectory() as workdir, own_names(), enough_memory(workload):
         run = Run(workload, Path(workdir))
         with files.atomic_folder(folder) as new:
             new.mkdir()
@@ -63,6 +63,20 @@ def record(workload: Workload, folder: Path) -> None:
                 "platform": jax.default_backend(),
             }
             files.write_text(new / FACTS, json.dumps(facts, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def enough_memory(workload: Workload) -> Iterator[None]:
+    """Make it a `UserError` if the device has too little memory, which only shows when it runs."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"the device has too little memory for batches of {workload.batch_size} ({first_line(error)}); "
+            "choose a smaller --batch"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import jax
 
+from flax_resnet.summary import layer_rows
 from flax_resnet.trainer import Trainer
 from parity.speed.jobs import Contender, Job
 from parity.speed.programs.problem import Problem
+from recipe.training import room
 from recipe.training.loop import TrainingLoop
 
 DISPATCH = "dispatch of train steps"  # the event around each; its stat "steps" says how many
@@ -46,7 +48,7 @@ class Run:
         """`workdir` is the training loop's.
 
         Raises:
-          UserError: if there is no such network, or JAX finds no device.
+          UserError: if there is no such network, or it can't fit into this machine's memory.
         """
         config = (("steps_per_dispatch", workload.steps_per_dispatch),)
         job = Job(
@@ -54,6 +56,7 @@ class Run:
             workload.precision, workload.batch_size, epoch_steps=workload.steps,
         )  # fmt: skip
         problem = Problem(job, workdir)
+        room.check(problem.run, layer_rows(problem.run.model))
         self._steps = workload.steps
         self._trainer = AnnotatedTrainer(problem.run, problem.data)
         self._loop = TrainingLoop(problem.run, problem.data, self._trainer) if workload.loop else None
