@@ -55,7 +55,7 @@ class Figures:
     device: str
     devices: int  # that did something; the figures are of the first
     steps: int  # that were dispatched
-    steps_seen: int  # how often the device ran what a step runs once
+    steps_seen: int  # how often the device ran what a step runs once; 0 where that can't be told
     dispatches: int
     rows: tuple[Row, ...]
     longest: tuple[Instruction, ...]
@@ -107,9 +107,7 @@ def figures(trace: Trace, texts: Iterable[str]) -> Figures:
       trace: with an event per dispatch.
       texts: the optimized HLO modules that ran, and possibly others.
     """
-    own: dict[tuple[str, str], float] = defaultdict(
-        float
-    )  # by program: its name, and what tells it from others
+    own: dict[tuple[str, str], float] = defaultdict(float)  # by module and program
     for o in trace.operations:
         if o.module:
             own[o.module, o.program] += o.own
@@ -122,7 +120,7 @@ def figures(trace: Trace, texts: Iterable[str]) -> Figures:
     ran = {one.instruction for one in told if one.instruction}
     seen = {part.name for name in ran for part in program.parts(name)} if program else set()
     busy = Busy((o.start, o.end) for o in trace.operations)
-    in_all = sum(o.own for o in trace.operations)
+    in_all = sum(o.own for o in trace.operations) or 1.0
     return Figures(
         device=trace.device,
         devices=trace.devices,
@@ -185,15 +183,8 @@ def _rows(told: Sequence[_Told], program: Program | None, steps: int, in_all: fl
             own = sum(one.operation.own for one in of_kind)
             mb = _bytes(of_kind, program) / max(steps, 1) / 1e6
             known = any(one.instruction or one.operation.bytes for one in of_kind)
-            rows.append(
-                Row(
-                    kind,
-                    len(of_kind) / max(steps, 1),
-                    own / max(steps, 1) / 1e6,
-                    own / in_all,
-                    mb if known else None,
-                )
-            )
+            launches, ms = len(of_kind) / max(steps, 1), own / max(steps, 1) / 1e6
+            rows.append(Row(kind, launches, ms, own / in_all, mb if known else None))
     return tuple(rows)
 
 

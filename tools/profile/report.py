@@ -105,7 +105,11 @@ def _notes(recording: Recording, found: Figures) -> list[str]:
             "device each time whether to go on, and the host waits for the answer, unless the loop is in a "
             "CUDA graph."
         )
-    if found.steps_seen != found.steps:
+    if not found.steps_seen:
+        notes.append(
+            "Whether the trace holds all steps can't be told, since it names no instruction of theirs."
+        )
+    elif found.steps_seen != found.steps:
         notes.append(
             f"**Most instructions ran {found.steps_seen} times in {found.steps} steps**: the trace is not "
             "complete, or steps are told wrongly, so figures per step are wrong."

@@ -67,7 +67,7 @@ class Trace(NamedTuple):
     device: str  # "GPU:0", "CPU"
     devices: int  # that did something; the others are not in here
     operations: tuple[Operation, ...]  # by their start
-    threads: dict[str, tuple[Call, ...]]  # by their start
+    threads: tuple[tuple[Call, ...], ...]  # of the host; each by its start
 
 
 def read(file: Path) -> Trace:
@@ -105,7 +105,7 @@ def from_profile(data: ProfileData) -> Trace:
             "for traces, is missing or serves another profiler"
         )
     device, operations = next(iter(on_devices.items()))
-    threads = {line.name: _calls(line.events) for line in host.lines} if host is not None else {}
+    threads = tuple(_calls(line.events) for line in host.lines) if host is not None else ()
     return Trace(device, len(on_devices), operations, threads)
 
 

@@ -89,7 +89,12 @@ class Waits(NamedTuple):
 
 def dispatches(trace: Trace) -> list[Call]:
     """The dispatches of train steps, by time."""
-    return [call for calls in trace.threads.values() for call in calls if call.name == DISPATCH]
+    return [call for call in dispatching(trace) if call.name == DISPATCH]
+
+
+def dispatching(trace: Trace) -> tuple[Call, ...]:
+    """The calls of the thread that dispatches train steps."""
+    return next((calls for calls in trace.threads if any(call.name == DISPATCH for call in calls)), ())
 
 
 def waits(trace: Trace) -> Waits:
@@ -102,7 +107,7 @@ def waits(trace: Trace) -> Waits:
     first, last = dispatched[0].start, dispatched[-1].start
     # what a wait fetches is copied by the device, but is no work that it was given
     busy = Busy((o.start, o.end) for o in trace.operations if o.name not in HOST_COPIES)
-    calls = next(calls for calls in trace.threads.values() if any(call.name == DISPATCH for call in calls))
+    calls = dispatching(trace)
     within = [wait for wait in _waiting(calls) if first <= wait.start and wait.end <= last]
     dry = [call.start for call in dispatched[1:] if queue and queue.is_empty(call.start)]
     copies = [o for o in trace.operations if o.name == TO_HOST and first <= o.start and o.end <= last]
