@@ -55,8 +55,9 @@ def test_several_steps_in_a_dispatch_within_the_training_loop(tmp_path: Path):
     found, waits = content["figures"], content["figures"]["waits"]
     assert (found["steps"], found["steps_seen"], found["dispatches"]) == (5, 5, 3)
     assert waits["told"]
-    assert any("progress.py" in wait["caller"] and wait["drained"] for wait in waits["waits"])
-    assert content["verdict"].startswith("Host syncs between dispatches")
+    assert any("progress.py" in wait["caller"] for wait in waits["waits"])
+    assert 1 <= waits["dry"] <= 2
+    assert not content["verdict"].startswith("No host sync")
 
 
 @pytest.mark.parametrize(

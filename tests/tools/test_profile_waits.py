@@ -68,9 +68,14 @@ def test_a_wait_for_the_newest_step_drains_the_queue():
     assert (later.waits[0].drained, later.dry) == (1, 1)
     assert later.waits[0].idle_ms == later.dry_ms == pytest.approx(70e-6)
     assert later.verdict == (
-        "Host syncs between dispatches: 1 of 1 waits ended with an empty queue, and 1 of 3 dispatches found "
-        "it so."
+        "Host syncs: 1 of 1 waits let the device's queue run dry; 1 of 3 dispatches found an empty queue."
     )
+
+
+def test_a_wait_that_finds_an_empty_queue_is_not_what_emptied_it():
+    host = [dispatch(0, 10, 1), call(FETCH, 35, 200), call(FETCH, 210, 220), dispatch(250, 260, 1)]
+    (wait,) = on_gpu(host, steps(30, 270)).waits
+    assert (wait.number, wait.drained, wait.idle_ms) == (2, 1, pytest.approx(140e-6))
 
 
 def test_a_dry_device_is_seen_without_a_call_that_waits():
@@ -92,8 +97,8 @@ def test_a_program_that_copies_to_the_host_by_itself():
     assert (found.copies_to_host, found.copies_by_program, found.dry) == (1, 1, 1)
     assert found.dispatch_ms == pytest.approx(55e-6)
     assert found.verdict == (
-        "Host syncs within the program: it copies to the host 1 times by itself, as a loop does whose end "
-        "XLA asks the device for, while the host waits; 1 of 1 dispatches found an empty queue."
+        "Host syncs: the program copies to the host 1 times by itself, as a loop does whose end XLA asks the "
+        "device for, while the host waits; 1 of 1 dispatches found an empty queue."
     )
 
 
@@ -122,9 +127,11 @@ def on_cpu(folder: Path, after: Callable[[jax.Array], object]) -> Waits:
 
     @jax.jit
     def step(x: jax.Array) -> jax.Array:
-        return jnp.tanh(x @ x)
+        for _ in range(4):  # long enough for the wait to begin before it ends
+            x = jnp.tanh(x @ x)
+        return x
 
-    x = step(jnp.ones((200, 200), jnp.float32)).block_until_ready()
+    x = step(jnp.ones((500, 500), jnp.float32)).block_until_ready()
     with jax.profiler.trace(folder):
         for _ in range(STEPS):
             with jax.profiler.TraceAnnotation(DISPATCH, steps=1):
@@ -139,8 +146,9 @@ def test_a_planted_sync_is_found_in_each_step(tmp_path: Path, sync: Callable[[ja
     found = on_cpu(tmp_path, sync)
     (wait,) = found.waits
     assert wait.call == "copy to the host"
-    assert wait.number == wait.drained == found.dry == STEPS - 1
-    assert found.verdict.startswith("Host syncs between dispatches")
+    assert wait.number == found.dry == STEPS - 1
+    assert wait.drained  # not each of them for sure: where the host is slow, the step may be done before
+    assert found.verdict.startswith("Host syncs: ")
 
 
 @pytest.mark.parametrize("sync", [lambda x: x.block_until_ready(), np.asarray])

@@ -85,11 +85,14 @@ take longest, gaps between kernels, and beside them the counts of this page wher
     python -m tools.profile --output runs/profile-loop --loop --steps 100
 
 profiles an epoch of the training loop, and says whether the host waits for the device between its
-dispatches: a wait is a host sync if no step is queued at its end. Each place that waits is named.
+dispatches: a wait is a host sync if the device's queue runs dry meanwhile. Each place that waits is named.
 
 - What a kernel is for is told by the instruction that launched it and by the program's text; "other" is what
   can't be told, and a guess by a library's name for a kernel is called one. The trace and the program's text
   stay in the folder: `--read` makes the page of them again, on any machine.
+- Of several steps in one program, the number is an argument of the program. By XLA's source its loop then
+  asks the device after each step whether to go on, while the host waits: the profile shows whether that is
+  so, and what it costs (`--steps-per-dispatch 1` runs without a loop).
 - While it is traced XLA replays no CUDA graphs, unless `--graphs` is given: without it kinds are told best,
   with it gaps are those of training.
 - Tried on a CPU, and on hand-made traces in the form of a GPU's (`tests/tools/test_profile_trace.py`), not on

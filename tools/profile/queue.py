@@ -25,6 +25,10 @@ class Queue:
         dispatched = self._dispatched[bisect.bisect_left(self._starts, time)]
         return bisect.bisect_right(self._ends, time) >= dispatched
 
+    def runs_dry(self, start: float, end: float) -> bool:
+        """Whether there are steps at a time, and none at a later one."""
+        return not self.is_empty(start) and self.is_empty(end)
+
 
 def ends_of_steps(operations: Sequence[Operation], steps: int) -> list[float]:
     """When each step was done, by time; empty if that can't be told.

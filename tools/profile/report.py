@@ -29,8 +29,7 @@ COUNTING = """
   several things counts as one kind: a batch norm's sums are in "reduction" with what XLA fuses into them.
   "other" is what can't be told, and other programs.
 - **Idle** is when nothing runs on the device, between its first operation and its last.
-- **Waits** are looked for from the first dispatch to the last (`tools/profile/waits.py`). Waits of several
-  places may end in one idle stretch, which then stands at each of them.
+- **Waits** are looked for from the first dispatch to the last (`tools/profile/waits.py`).
 """
 
 
@@ -190,10 +189,10 @@ def _waits(found: Waits, *, python: bool) -> str:
             f"\nThe device copied {found.copies_to_host} times to the host, {found.bytes_to_host} bytes.\n"
         )
     if found.dry:
-        text += f"\nThe device stood idle for {found.dry_ms:.2f} ms around those {found.dry} dispatches.\n"
+        text += f"\nThe device stood idle for {found.dry_ms:.2f} ms around dispatches that found an empty queue.\n"
     if not found.waits:
         return text
-    heads = "wait", "in", "how many", "ms in all", "of them ended with an empty queue", "idle then, ms"
+    heads = "wait", "in", "how many", "ms in all", "of them let the queue run dry", "idle then, ms"
     unknown = "unknown" if python else "Python was not traced"
     rows = [
         (w.call, w.caller or unknown, w.number, f"{w.ms:.2f}", w.drained, f"{w.idle_ms:.2f}")

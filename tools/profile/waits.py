@@ -1,9 +1,9 @@
 """Whether the host waits for the device between the dispatches of train steps, and what that costs.
 
 A wait is harmless while steps are queued behind the one that is waited for: the training loop waits so, lest
-it run far ahead. It is a host sync if the queue is empty at its end: the device stands idle until the host
-has dispatched anew. Whatever the reason, a dispatch that finds an empty queue shows that the device had run
-dry. That is counted on its own, since no call's name is needed to see it.
+it run far ahead. It is a host sync if the queue runs dry while it lasts: the device stands idle until the
+host has dispatched anew. Whatever the reason, a dispatch that finds an empty queue shows that the device had
+run dry. That is counted on its own, since no call's name is needed to see it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Wait(NamedTuple):
     caller: str  # the Python functions around it, innermost first; "" where Python was not traced
     number: int
     ms: float
-    drained: int  # how many of them ended with an empty queue
+    drained: int  # how many of them let the queue run dry
     idle_ms: float  # how long the device stood idle then
 
 
@@ -53,7 +53,7 @@ class Waits(NamedTuple):
 
     @property
     def drained(self) -> int:
-        """How many waits ended with an empty queue."""
+        """How many waits let the queue run dry."""
         return sum(wait.drained for wait in self.waits)
 
     @property
@@ -67,21 +67,21 @@ class Waits(NamedTuple):
                 f"The host waits {count} times between dispatches; whether the device's queue runs dry then "
                 "can't be told, since nothing in the trace ran once in each step."
             )
+        causes = []
         if self.drained:
-            return (
-                f"Host syncs between dispatches: {self.drained} of {count} waits ended with an empty queue, "
-                f"and {self.dry} of {others} dispatches found it so."
-            )
+            causes.append(f"{self.drained} of {count} waits let the device's queue run dry")
         if self.copies_by_program:
-            return (
-                f"Host syncs within the program: it copies to the host {self.copies_by_program} times by "
-                "itself, as a loop does whose end XLA asks the device for, while the host waits; "
-                f"{self.dry} of {others} dispatches found an empty queue."
+            causes.append(
+                f"the program copies to the host {self.copies_by_program} times by itself, as a loop does "
+                "whose end XLA asks the device for, while the host waits"
             )
+        if causes:
+            found = f"{self.dry} of {others} dispatches found an empty queue"
+            return "Host syncs: " + "; ".join([*causes, found]) + "."
         if self.dry:
             return (
-                f"No wait ended with an empty queue, yet {self.dry} of {others} dispatches found it so: the "
-                "host is slower than the device, or waits in a call that is no event of the trace."
+                f"No wait let the device's queue run dry, yet {self.dry} of {others} dispatches found it "
+                "empty: the host is slower than the device, or waits in a call that is no event of the trace."
             )
         behind = f", and behind each of the {count} waits some were queued" if count else ""
         return f"No host sync between dispatches: each found steps in the queue{behind}."
@@ -138,7 +138,7 @@ def _by_place(
         places.setdefault((kind, _caller(wait, calls)), []).append(wait)
     rows = []
     for place, together in places.items():
-        drained = [wait.end for wait in together if queue and queue.is_empty(wait.end)]
+        drained = [wait.end for wait in together if queue and queue.runs_dry(wait.start, wait.end)]
         ms = sum(wait.end - wait.start for wait in together) / 1e6
         rows.append(Wait(*place, len(together), ms, len(drained), _idle(drained, busy)))
     return tuple(sorted(rows, key=lambda wait: -wait.ms))
