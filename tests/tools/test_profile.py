@@ -132,6 +132,8 @@ def test_the_page_of_a_gpu_says_what_to_doubt():
     assert "| convolution, forward | 0.5 | 0.002 | 80.0% | 0.0 | 0 |" in page
     assert "| convolution, gradient | 0.5 | 0.001 | 20.0% | – | – |" in page
     assert "| `cudnn-conv.1` | convolution, forward | `(bf16[8,4], u8[64])` | 0.5 | 0.002 | 0.0 |" in page
+    assert "A dispatch took the host 0.00 ms" in page
+    assert "The device copied" not in page
     assert "| instructions that launch something | 286 | 1 |" in page
     assert "CPU" not in page.partition("## Device")[0]
     replayed = dataclasses.replace(recording, environment={"XLA_FLAGS": f"--xla_flag=1 {GRAPHS}"})

@@ -184,12 +184,14 @@ def _idle(found: Figures) -> str:
 
 def _waits(found: Waits, *, python: bool) -> str:
     text = f"\n## Host syncs between dispatches\n\n{found.verdict}\n"
+    if found.dispatches:
+        text += f"\nA dispatch took the host {found.dispatch_ms:.2f} ms, waits in it included.\n"
+    if found.dry:
+        text += f"\nThe device stood idle for {found.dry_ms:.2f} ms around those that found an empty queue.\n"
     if found.copies_to_host:
         text += (
             f"\nThe device copied {found.copies_to_host} times to the host, {found.bytes_to_host} bytes.\n"
         )
-    if found.dry:
-        text += f"\nThe device stood idle for {found.dry_ms:.2f} ms around dispatches that found an empty queue.\n"
     if not found.waits:
         return text
     heads = "wait", "in", "how many", "ms in all", "of them let the queue run dry", "idle then, ms"

@@ -42,14 +42,14 @@ class Waits(NamedTuple):
     """What happened between the first dispatch and the last."""
 
     dispatches: int
+    dispatch_ms: float  # that a dispatch takes the host, waits in it included; the mean
     told: bool  # whether the trace tells when steps are done; else nothing is known of the queue
     waits: tuple[Wait, ...]
     dry: int  # dispatches that found an empty queue, without the first
     dry_ms: float  # how long the device stood idle around them
-    dispatch_ms: float  # that a dispatch takes the host, waits in it included; the mean
-    copies_to_host: int  # that a GPU did; those of a CPU are none
+    copies_to_host: int  # that the host asked a GPU for; those of a CPU are none
     bytes_to_host: int
-    copies_by_program: int  # of these that the program itself did, and no call of the host
+    copies_by_program: int  # to the host, that a program did by itself, in the whole trace
 
     @property
     def drained(self) -> int:
@@ -60,13 +60,7 @@ class Waits(NamedTuple):
     def verdict(self) -> str:
         """In a sentence."""
         count, others = sum(wait.number for wait in self.waits), self.dispatches - 1
-        if others < 1:
-            return "One dispatch shows nothing about waits between dispatches."
-        if not self.told:
-            return (
-                f"The host waits {count} times between dispatches; whether the device's queue runs dry then "
-                "can't be told, since nothing in the trace ran once in each step."
-            )
+        found = f"{self.dry} of {others} dispatches found an empty queue" if others > 0 else ""
         causes = []
         if self.drained:
             causes.append(f"{self.drained} of {count} waits let the device's queue run dry")
@@ -76,8 +70,14 @@ class Waits(NamedTuple):
                 "whose end XLA asks the device for, while the host waits"
             )
         if causes:
-            found = f"{self.dry} of {others} dispatches found an empty queue"
-            return "Host syncs: " + "; ".join([*causes, found]) + "."
+            return "Host syncs: " + "; ".join(filter(None, [*causes, found])) + "."
+        if others < 1:
+            return "One dispatch shows nothing about waits between dispatches."
+        if not self.told:
+            return (
+                f"The host waits {count} times between dispatches; whether the device's queue runs dry then "
+                "can't be told, since nothing in the trace ran once in each step."
+            )
         if self.dry:
             return (
                 f"No wait let the device's queue run dry, yet {self.dry} of {others} dispatches found it "
@@ -100,22 +100,27 @@ def dispatching(trace: Trace) -> tuple[Call, ...]:
 def waits(trace: Trace) -> Waits:
     """Look at a trace between the start of its first dispatch and that of its last."""
     dispatched = dispatches(trace)
-    if len(dispatched) < 2:
-        return Waits(len(dispatched), False, (), 0, 0.0, 0.0, 0, 0, 0)
     ends = ends_of_steps(trace.operations, sum(call.steps for call in dispatched))
     queue = Queue(dispatched, ends) if ends else None
-    first, last = dispatched[0].start, dispatched[-1].start
+    first, last = (dispatched[0].start, dispatched[-1].start) if dispatched else (0.0, 0.0)
     # what a wait fetches is copied by the device, but is no work that it was given
     busy = Busy((o.start, o.end) for o in trace.operations if o.name not in HOST_COPIES)
     calls = dispatching(trace)
     within = [wait for wait in _waiting(calls) if first <= wait.start and wait.end <= last]
     dry = [call.start for call in dispatched[1:] if queue and queue.is_empty(call.start)]
-    copies = [o for o in trace.operations if o.name == TO_HOST and first <= o.start and o.end <= last]
+    copies = [o for o in trace.operations if o.name == TO_HOST]
+    fetched = [o for o in copies if not o.module and first <= o.start and o.end <= last]
     return Waits(
-        len(dispatched), bool(queue), _by_place(within, calls, queue, busy), len(dry), _idle(dry, busy),
-        sum(call.end - call.start for call in dispatched) / len(dispatched) / 1e6,
-        len(copies), sum(copy.bytes for copy in copies), sum(bool(copy.module) for copy in copies),
-    )  # fmt: skip
+        dispatches=len(dispatched),
+        dispatch_ms=sum(call.end - call.start for call in dispatched) / max(len(dispatched), 1) / 1e6,
+        told=queue is not None,
+        waits=_by_place(within, calls, queue, busy),
+        dry=len(dry),
+        dry_ms=_idle(dry, busy),
+        copies_to_host=len(fetched),
+        bytes_to_host=sum(copy.bytes for copy in fetched),
+        copies_by_program=sum(bool(copy.module) for copy in copies),
+    )
 
 
 def _waiting(calls: Sequence[Call]) -> Iterator[Call]:
