@@ -163,6 +163,12 @@ def test_the_first_of_several_devices_is_read():
     assert (read.device, read.devices, len(read.operations)) == ("GPU:1", 2, 1)
 
 
+def test_launches_are_no_operations_where_a_gpu_gave_no_trace():
+    launches = [("cuLaunchKernel", 0, 9, {"hlo_op": "copy.10", "hlo_module": "jit_steps"})]
+    with pytest.raises(UserError, match="CUPTI, NVIDIA's library for traces, is missing"):
+        trace.from_profile(profile({"/device:GPU:0": {}, "/host:CPU": {"Host Threads/7": launches}}))
+
+
 def test_a_file_without_operations_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="no operation of a GPU or CPU"):
         trace.from_profile(profile({"/host:CPU": {"python": [call("f", 0, 1)]}}))

@@ -12,8 +12,10 @@ xla/backends/gpu/runtime/annotation.cc, xla/backends/cpu/runtime/thunk_executor.
   CUDA graph `hlo_op` may be that of the launch of the graph; XLA names its own kernels after instructions,
   with "_" for what C does not allow in a name. While a profiler is active XLA replays no graphs, unless
   told so by xla_enable_command_buffers_during_profiling (xla/backends/gpu/runtime/command_buffer_thunk.cc).
-- On a CPU, operations are those events of the plane "/host:CPU" that have the stat `hlo_op`. They are in the
-  lines of the threads that ran them, and one may contain others (a loop its body).
+- An AMD GPU is written alike (rocm_collector.cc). The calls that launch kernels are in "/host:CPU", with the
+  same stats `hlo_module` and `hlo_op`.
+- Without a GPU, operations are those events of the plane "/host:CPU" that have the stat `hlo_op`. They are in
+  the lines of the threads that ran them, and one may contain others (a loop its body).
 - Lines that XProf derives ("XLA Ops", "XLA Modules", "Steps") have none of these stats.
 - Calls on the host are all other events of "/host:CPU", in a line per thread; those of Python begin with "$".
 """
@@ -97,7 +99,8 @@ def from_profile(data: ProfileData) -> Trace:
         if name.startswith(GPU)
     }
     on_devices = {name: found for name, found in on_gpus.items() if found}
-    if not on_devices and host is not None and (found := _operations(host, _on_cpu)):
+    # beside a GPU, what has the stat `hlo_op` on the host are launches
+    if not on_gpus and host is not None and (found := _operations(host, _on_cpu)):
         on_devices = {"CPU": found}
     if not on_devices:
         raise UserError(
