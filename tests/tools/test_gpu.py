@@ -280,7 +280,7 @@ def test_the_page_has_the_results_and_says_what_was_not_run(
     assert "20 whole runs: accuracy 0.9481 on average, standard deviation 0.0000, least 0.9481." in text
     assert "matrix products in bf16 at 800 TFLOP/s, copies at 3000 GB/s" in text
     assert "| JAX | 10240 [10240–10240] |" in text
-    assert f"`verify --quick` on {H100.name}, budgets unchanged: 4 checks, 0 failed." in text
+    assert f"`verify --quick` on {H100.name}, budgets unchanged: 6 checks, 0 failed." in text
     assert text.count("\n- a note\n") == 1
     assert text.count("\n- as asked\n") == 1  # of one of them
     assert "- FAILED: a::c: assert 1 == 2" in text

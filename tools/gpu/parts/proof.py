@@ -15,7 +15,7 @@ from recipe.system import files, json_values
 from tools.gpu.results import Content
 from tools.gpu.session import Part, Piece, Session
 
-LEVELS = ("1-4", "5-6", "7", "8-9")
+LEVELS = ("1-2", "3", "4", "5-6", "7", "8-9")
 # tests/conftest.py makes both engines compute on the GPU. Other tests are of files, or of processes on a CPU.
 TESTS = {
     "tests of networks": [
@@ -25,13 +25,13 @@ TESTS = {
     "tests of runs": ["tests/engines/test_trainer.py"],
 }  # fmt: skip
 PROCESSES = 6  # that run tests, each with both frameworks on the GPU
-TINY = {"1-4": "1"}
+TINY = ("1",)
 TINY_TESTS = {"tests of networks": ["tests/engines/test_optimizer.py", "-k", "piecewise"]}
 
 
 def pieces(session: Session) -> Iterator[Piece]:
     """`verify` in parts, then the tests."""
-    for levels in TINY.values() if session.rehearsal else LEVELS:
+    for levels in TINY if session.rehearsal else LEVELS:
 
         def run(session: Session, seconds: float, levels: str = levels) -> Content:
             return verify(session, seconds, levels)
