@@ -32,6 +32,7 @@ from tools.gpu import card, commands, environment, page
 from tools.gpu.commands import Done
 from tools.gpu.parts import PARTS, profile, proof, speed, training
 from tools.gpu.results import Results
+from tools.profile import __main__ as profiler
 
 H100 = card.Card("NVIDIA H100 80GB HBM3", "81559 MiB", "580.159.04")
 FACTS = {"jax": "0.11.2", "torch": "2.11.0", "jax device": H100.name, "torch device": H100.name}
@@ -223,6 +224,8 @@ def test_what_is_run_is_what_the_programs_understand(
         elif arguments[1] == "pytest":
             root = Path(__file__).parents[2]
             assert all((root / a).exists() for a in arguments[2:] if a.startswith("tests/"))
+        else:
+            profiler.workload(profiler.parser().parse_args(arguments[2:]))
     assert kinds == {"main.py", "parity", "pytest", "tools.profile"}
 
 
