@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from parity.speed import contenders, threads
 from parity.speed.figures import spread
@@ -72,14 +72,13 @@ def run(options: Options, command: str) -> Iterator[Report]:
 
     Progress goes to stderr.
     """
-    peaks: dict[str, float] = {}
+    peaks: dict[str, Peaks] = {}
     environment = machine()
     for precision in options.precisions:
-        peaks[precision], facts = fastest("gemm", precision, options)
+        peaks[precision], facts = peaks_of(precision, options)
         environment |= facts
-    environment |= {f"GEMM peak {name}": f"{peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()}
-    bandwidth, _ = fastest("copy", options.precisions[0], options)
-    environment["copy"] = f"{bandwidth / 1e9:.0f} GB/s"
+    environment |= {f"GEMM peak {name}": f"{peak.flops / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()}
+    environment["copy"] = f"{max(peak.bandwidth for peak in peaks.values()) / 1e9:.0f} GB/s"
     device = one_device(environment)
     unit = options.steps_per_dispatch or contenders.STEPS_PER_DISPATCH[device]
     epoch_steps = unit * -(-contenders.EPOCH_STEPS[device] // unit)
@@ -107,7 +106,7 @@ def run(options: Options, command: str) -> Iterator[Report]:
         if task.measure == "loop":  # those that train fastest, where they are known
             same = [c for c in comparisons if c.measure == "train" and subject(c) == subject(task)]
             chosen = [p for p in players if not same or any(is_best(p, comparison) for comparison in same)]
-        comparisons.append(compare(task, chosen, peaks[task.precision], bandwidth, options))
+        comparisons.append(compare(task, chosen, peaks[task.precision], options))
         notes = [*before, *remarks(environment, comparisons)]
         if len(comparisons) < len(tasks):
             notes.append(f"not finished: {len(comparisons)} of {len(tasks)} comparisons")
@@ -153,9 +152,7 @@ def remarks(environment: dict[str, str], comparisons: list[Comparison]) -> list[
     return [*notes, f"processes that waited for their turn used at most {busy:.1%} of a CPU each"]
 
 
-def compare(
-    task: Job, players: Iterable[Contender], peak: float, bandwidth: float, options: Options
-) -> Comparison:
+def compare(task: Job, players: Iterable[Contender], peaks: Peaks, options: Options) -> Comparison:
     """One comparison: check everybody's first outputs, then time them in turn."""
     say(f"{MEASURES[task.measure]}, {task.arch}, {task.precision}, batch {task.batch_size}")
     verdict = referee(dataclasses.replace(task, measure="eval" if task.measure == "eval" else "train"))
@@ -164,6 +161,9 @@ def compare(
     errors: dict[str, float] = {}
     trials: dict[str, float] = {}
     failures: list[str] = []
+
+    def made(name: str, worker: Worker) -> None:
+        worker.made(options.patience or None)  # all at once, and nobody's first step while others are built
 
     def first(name: str, worker: Worker) -> None:
         firsts[name] = worker.first(options.patience or None)
@@ -178,7 +178,7 @@ def compare(
         trials[name] = min(worker.time("step", quantum) for _ in range(TRIALS)) / quantum
 
     try:
-        for stage in (first, trial):
+        for stage in (made, first, trial):
             failures += leave_out_failing(stage, workers, strict=not options.patience)
         slow = hopeless(trials, {name: worker.job.contender.side for name, worker in workers.items()})
         racing = {name: worker for name, worker in workers.items() if name not in slow}
@@ -208,8 +208,8 @@ def compare(
         for worker in workers.values():
             worker.kill()
     return Comparison(
-        task.measure, *subject(task), verdict.flops, peak, tuple(timings), verdict.traffic, bandwidth,
-        tuple(failures),
+        task.measure, *subject(task), verdict.flops, peaks.flops, tuple(timings), verdict.traffic,
+        peaks.bandwidth, tuple(failures),
     )  # fmt: skip
 
 
@@ -237,33 +237,37 @@ def leave_out_failing(
     return failures
 
 
-def fastest(task: str, precision: str, options: Options) -> tuple[float, dict[str, str]]:
-    """How fast this machine is at the simplest work, by the faster framework's median.
+class Peaks(NamedTuple):
+    """What a machine can do at the simplest work, by the faster framework's median."""
 
-    Args:
-      task: "gemm" for square matrix products, or "copy" for copies of memory.
-      precision: of the products; a copy has none.
-      options: how long to measure.
+    flops: float  # per second, of square matrix products of a precision
+    bandwidth: float  # bytes per second that a copy reads and writes
 
-    Returns:
-      operations or bytes (read and written) per second, and facts about both frameworks.
-    """
-    players = {"gemm": contenders.GEMMS, "copy": contenders.COPIES}[task]
-    say(f"GEMM, {precision}" if task == "gemm" else "copy")
-    workers = {p.name: Worker(Job(p, "train", options.archs[0], 0, precision, 2), task) for p in players}
+
+def peaks_of(precision: str, options: Options) -> tuple[Peaks, dict[str, str]]:
+    """Measure them, and find facts about both frameworks."""
+    say(f"matrix products in {precision}, copies of memory")
+    jobs = {p.name: Job(p, "train", options.archs[0], 0, precision, 2) for p in contenders.PEAKS}
+    workers = {name: Worker(job, "peaks") for name, job in jobs.items()}
     try:
         firsts = {name: worker.first() for name, worker in workers.items()}
-        trials = {name: worker.time("step", 1) for name, worker in workers.items()}
+        tracks = {name: first["tracks"] for name, first in firsts.items()}
+        trials = {
+            name: max(worker.time(track, 1) for track in tracks[name]) for name, worker in workers.items()
+        }
         steps = {name: steps_of_a_turn(trials[name], options.seconds, 1) for name in workers}
-        seconds = take_turns(workers, {name: ["step"] for name in workers}, steps, options.rounds)
-        speeds = [firsts[name]["work"] / spread(values).median for (name, _), values in seconds.items()]
-        facts = {key: value for first in firsts.values() for key, value in first["facts"].items()}
+        seconds = take_turns(workers, tracks, steps, options.rounds)
         for worker in workers.values():
             worker.finish()
     finally:
         for worker in workers.values():
             worker.kill()
-    return max(speeds), facts
+
+    def best(track: str) -> float:
+        return max(firsts[name]["work"][track] / spread(seconds[name, track]).median for name in workers)
+
+    facts = {key: value for first in firsts.values() for key, value in first["facts"].items()}
+    return Peaks(best("gemm"), best("copy")), facts
 
 
 def one_device(environment: dict[str, str]) -> str:

@@ -31,8 +31,7 @@ JAX_SETTINGS: dict[str, dict[str, dict[str, object]]] = {
 }
 REFERENCE = Contender("torch", "the reference", layout="channels_last")
 LAYERS_REFERENCE = Contender("torch", "PyTorch", layout="channels_last")
-GEMMS = (Contender("torch", "GEMM in PyTorch"), Contender("jax", "GEMM in JAX"))
-COPIES = (Contender("torch", "copy in PyTorch"), Contender("jax", "copy in JAX"))
+PEAKS = (Contender("torch", "the peaks of PyTorch"), Contender("jax", "the peaks of JAX"))
 
 
 def everybody(device: str, *, compiled: bool, steps_per_dispatch: int = 0) -> list[Contender]:

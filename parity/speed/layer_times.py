@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from parity.speed import contenders
-from parity.speed.compare import Options, fastest, machine, one_device, say
+from parity.speed.compare import Options, Peaks, machine, one_device, peaks_of, say
 from parity.speed.figures import Spread, spread
 from parity.speed.jobs import ITEM_BYTES, Job, Layer, title
 from parity.speed.rounds import take_turns
@@ -54,19 +54,16 @@ class LayerTable:
 def measure(options: Options, command: str) -> Iterator[LayerTable]:
     """A table per architecture, precision and batch size; progress goes to stderr."""
     environment = machine()
-    bandwidth, _ = fastest("copy", options.precisions[0], options)
     for precision in options.precisions:
-        peak, facts = fastest("gemm", precision, options)
+        peaks, facts = peaks_of(precision, options)
         environment |= facts
         for arch in options.archs:
             for batch_size in options.batch_sizes:
                 job = Job(contenders.LAYERS_REFERENCE, "train", arch, options.width, precision, batch_size)
-                yield _table(job, peak, bandwidth, environment, options, command)
+                yield _table(job, peaks, environment, options, command)
 
 
-def _table(
-    job: Job, peak: float, bandwidth: float, environment: dict[str, str], options: Options, command: str
-) -> LayerTable:
+def _table(job: Job, peaks: Peaks, environment: dict[str, str], options: Options, command: str) -> LayerTable:
     players = contenders.for_layers(one_device(environment))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         job = dataclasses.replace(job, layers=pool.submit(_layers, job).result())
@@ -92,7 +89,10 @@ def _table(
     finally:
         for worker in workers.values():
             worker.kill()
-    environment |= {"GEMM peak": f"{peak / 1e9:.0f} GFLOP/s", "copy": f"{bandwidth / 1e9:.1f} GB/s"}
+    environment |= {
+        "GEMM peak": f"{peaks.flops / 1e9:.0f} GFLOP/s",
+        "copy": f"{peaks.bandwidth / 1e9:.1f} GB/s",
+    }
     rows = []
     for layer in job.layers:
         for operation in layer.operations:
@@ -101,8 +101,8 @@ def _table(
                 Row(
                     layer,
                     operation,
-                    layer.flops(job.batch_size) / peak,
-                    ITEM_BYTES[job.precision] * layer.elements(operation, job.batch_size) / bandwidth,
+                    layer.flops(job.batch_size) / peaks.flops,
+                    ITEM_BYTES[job.precision] * layer.elements(operation, job.batch_size) / peaks.bandwidth,
                     {name: spread(seconds[name, track]) for name in workers},
                 )
             )

@@ -21,8 +21,7 @@ PROGRAMS = {  # task → where its class is: in parity.speed.programs, torch_…
     "train": ("steps", "Train"),
     "eval": ("steps", "Eval"),
     "loop": ("steps", "Loop"),
-    "gemm": ("steps", "Gemm"),
-    "copy": ("steps", "Copy"),
+    "peaks": ("steps", "Peaks"),
     "layers": ("layers", "SingleLayers"),
 }
 # Neither framework finds what an earlier run compiled, and JAX does not reserve the whole of a GPU.
@@ -32,7 +31,7 @@ SETTLE = 0.02  # seconds; OpenMP's threads spin for some milliseconds after thei
 
 
 class Worker:
-    """The handle of a contender's process. The process starts at once, and does nothing heavy until asked.
+    """The handle of a contender's process, which starts at once and builds its program; then it waits.
 
     Raises:
       UserError: by every method, with the contender's name, if the process fails or dies.
@@ -46,18 +45,27 @@ class Worker:
         self._process = context.Process(target=serve, args=(theirs, job, task or job.measure), daemon=True)
         self._process.start()
         theirs.close()
+        self._is_made = False
+        self._send("make")
 
     @property
     def name(self) -> str:
         """The contender's."""
         return self.job.contender.name
 
+    def made(self, most_seconds: float | None = None) -> None:
+        """Return when the program is built, in any time or in that."""
+        if not self._is_made:
+            self._receive(most_seconds)
+            self._is_made = True
+
     def first(self, most_seconds: float | None = None) -> dict[str, Any]:
-        """Build the program and do its first dispatch, in any time or in that.
+        """Do the program's first dispatch, in any time or in that.
 
         Returns:
-          {"outputs", "seconds" of the first dispatch, "quantum", "tracks", "work", "facts"}.
+          {"outputs", "seconds" of the first dispatch, "quantum", "tracks", "work" by track, "facts"}.
         """
+        self.made(most_seconds)
         return self._ask("first", most_seconds=most_seconds)
 
     def time(self, track: str, steps: int) -> float:
@@ -77,19 +85,31 @@ class Worker:
         self._process.join()
 
     def _ask(self, *request: Any, most_seconds: float | None = None) -> Any:
+        self._send(*request)
+        return self._receive(most_seconds)
+
+    def _send(self, *request: Any) -> None:
         try:
             self._pipe.send(request)
+        except OSError as error:
+            raise self._died() from error
+
+    def _receive(self, most_seconds: float | None = None) -> Any:
+        try:
             if most_seconds and not self._pipe.poll(most_seconds):
                 raise UserError(f"{self.name}: no first step within {most_seconds:g} s")
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
-            self._process.join(5)
-            code = self._process.exitcode
-            hint = "; out of memory? a smaller --batch helps" if code == -signal.SIGKILL else ""
-            raise UserError(f"the process of {self.name} died (status {code}){hint}") from error
+            raise self._died() from error
         if isinstance(answer, Failure):
             raise UserError(f"{self.name}: {answer}")
         return answer
+
+    def _died(self) -> UserError:
+        self._process.join(5)
+        code = self._process.exitcode
+        hint = "; out of memory? a smaller --batch helps" if code == -signal.SIGKILL else ""
+        return UserError(f"the process of {self.name} died (status {code}){hint}")
 
 
 class Failure(str):
@@ -114,9 +134,11 @@ def serve(pipe: Connection, job: Job, task: str) -> None:
                 return
             idle.end()
             try:
-                if name == "first":
+                answer: Any = None
+                if name == "make":
                     program = make_program(job, task)
-                    answer: Any = first(program)
+                elif name == "first":
+                    answer = first(program)
                 elif name == "time":
                     answer = timed(program, *arguments)
                 else:
@@ -150,7 +172,9 @@ def first(program: Any) -> dict[str, Any]:
         "seconds": seconds,
         "quantum": program.quantum,
         "tracks": list(program.tracks),
-        "work": getattr(program, "work", None),  # of a step: operations of a product, bytes of a copy
+        "work": getattr(
+            program, "work", None
+        ),  # of a step, by track: operations of a product, bytes of a copy
         "facts": program.facts(),
     }
 

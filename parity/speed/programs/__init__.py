@@ -2,7 +2,7 @@
 
 program       what a worker asks of a program
 problem       the same data, plan, weights and config for everybody
-jax_steps     JAX: train step, evaluation step, training loop, matrix product, copy of memory
+jax_steps     JAX: train step, evaluation step, training loop; matrix product and copy of memory
 jax_layers    JAX: single layers
 torch_steps   PyTorch: the same tasks
 torch_layers  PyTorch: single layers

@@ -184,8 +184,8 @@ class Loop(Network):
         jax.block_until_ready((self.trainer.state, sums))
 
 
-class Gemm(JaxProgram):
-    """A square matrix product, for the machine's peak."""
+class Peaks(JaxProgram):
+    """A square matrix product and a copy within the device's memory, for what the machine can do."""
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -193,41 +193,28 @@ class Gemm(JaxProgram):
         keys = jax.random.split(jax.random.key(job.seed))
         self.a, self.b = (jax.random.normal(key, (size, size), DTYPES[job.precision][0]) for key in keys)
         self.product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
-        self.work = 2 * size**3
-        self.tracks = {"step": self.run}
+        self.source = jnp.zeros(COPY, jnp.uint8)
+        self.copied = jax.jit(jnp.copy)
+        self.work = {"gemm": 2 * size**3, "copy": 2 * COPY}
+        self.tracks = {"gemm": self.gemm, "copy": self.copy}
 
     def first(self) -> Arrays:
         """See Program."""
-        self.run(1)
+        for run in self.tracks.values():
+            run(1)
         return {}
 
-    def run(self, steps: int) -> None:
+    def gemm(self, steps: int) -> None:
         """Multiply and wait."""
         for _ in range(steps):
             jax.block_until_ready(self.product(self.a, self.b))
 
-
-class Copy(JaxProgram):
-    """A copy within the device's memory, for its speed."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        self.source = jnp.zeros(COPY, jnp.uint8)
-        self.copy = jax.jit(jnp.copy)
-        self.work = 2 * COPY
-        self.tracks = {"step": self.run}
-
-    def first(self) -> Arrays:
-        """See Program."""
-        self.run(1)
-        return {}
-
-    def run(self, steps: int) -> None:
+    def copy(self, steps: int) -> None:
         """Copy, two under way at most, and wait."""
         previous = copied = None
         for _ in range(steps):
             jax.block_until_ready(previous)
-            previous, copied = copied, self.copy(self.source)
+            previous, copied = copied, self.copied(self.source)
         jax.block_until_ready((previous, copied))
 
 

@@ -198,8 +198,8 @@ class Loop(Network):
         self.wait()
 
 
-class Gemm(TorchProgram):
-    """A square matrix product, for the machine's peak."""
+class Peaks(TorchProgram):
+    """A square matrix product and a copy within the device's memory, for what the machine can do."""
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -209,37 +209,24 @@ class Gemm(TorchProgram):
             torch.randn(size, size, generator=generator).to(self.device, DTYPES[job.precision][0])
             for _ in range(2)
         )
-        self.work = 2 * size**3
-        self.tracks = {"step": self.run}
+        self.source = torch.zeros(COPY, dtype=torch.uint8, device=self.device)
+        self.target = torch.empty_like(self.source)
+        self.work = {"gemm": 2 * size**3, "copy": 2 * COPY}
+        self.tracks = {"gemm": self.gemm, "copy": self.copy}
 
     def first(self) -> Arrays:
         """See Program."""
-        self.run(1)
+        for run in self.tracks.values():
+            run(1)
         return {}
 
-    def run(self, steps: int) -> None:
+    def gemm(self, steps: int) -> None:
         """Multiply and wait."""
         for _ in range(steps):
             torch.mm(self.a, self.b)
         self.wait()
 
-
-class Copy(TorchProgram):
-    """A copy within the device's memory, for its speed."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        self.source = torch.zeros(COPY, dtype=torch.uint8, device=self.device)
-        self.target = torch.empty_like(self.source)
-        self.work = 2 * COPY
-        self.tracks = {"step": self.run}
-
-    def first(self) -> Arrays:
-        """See Program."""
-        self.run(1)
-        return {}
-
-    def run(self, steps: int) -> None:
+    def copy(self, steps: int) -> None:
         """Copy and wait."""
         for _ in range(steps):
             self.target.copy_(self.source)

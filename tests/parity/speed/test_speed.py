@@ -156,14 +156,15 @@ def test_contenders_are_chosen_by_patterns_of_their_names():
         contenders.chosen(players, ("JAX*", "jax*"))
 
 
-@pytest.mark.parametrize("player", contenders.COPIES, ids=str)
+@pytest.mark.parametrize("player", contenders.PEAKS, ids=str)
 def test_a_copy_reads_and_writes_all_of_it(player: Contender, monkeypatch: pytest.MonkeyPatch):
     for module in (jax_steps, torch_steps):
         monkeypatch.setattr(module, "COPY", 2**20)
-    program = make_program(Job(player, "train", "resnet20", 0, "f32", 2), "copy")
-    assert program.work == 2 * 2**20
+        monkeypatch.setattr(module, "GEMM_SIZE", {"cpu": 64})
+    program = make_program(Job(player, "train", "resnet20", 0, "f32", 2), "peaks")
+    assert program.work == {"gemm": 2 * 64**3, "copy": 2 * 2**20}
     assert program.first() == {}
-    assert program.tracks["step"](3) is None
+    assert {name: run(3) for name, run in program.tracks.items()} == {"gemm": None, "copy": None}
 
 
 def small(contender: Contender, measure: str) -> Job:
@@ -221,6 +222,9 @@ def test_nothing_is_timed_when_gradients_differ(monkeypatch: pytest.MonkeyPatch)
             super().__init__(job.contender.name, calls)
             self.job = job
 
+        def made(self, most_seconds: float | None = None) -> None:
+            pass
+
         def first(self, most_seconds: float | None = None) -> dict[str, Any]:
             grad = np.ones(3) if self.job.contender is EAGER else np.full(3, 1.1)
             return {"outputs": {"w": grad}, "seconds": 1.0, "quantum": 1, "tracks": ["step"]}
@@ -231,23 +235,24 @@ def test_nothing_is_timed_when_gradients_differ(monkeypatch: pytest.MonkeyPatch)
         def kill(self) -> None:
             calls.append((self.name, "kill", 0))
 
+    peaks = compare.Peaks(1e9, 1e9)
     monkeypatch.setattr(compare, "Worker", Fake)
     monkeypatch.setattr(compare, "referee", lambda task: Verdict({"w": np.ones(3)}, {"w": 1e-6}, 1))
     with pytest.raises(UserError, match="JAX differs from the reference"):
-        compare.compare(small(EAGER, "train"), [EAGER, JAX], 1e9, 1e9, Options())
+        compare.compare(small(EAGER, "train"), [EAGER, JAX], peaks, Options())
     assert {track for _, track, _ in calls} == {"kill"}
     calls.clear()
-    compare.compare(small(EAGER, "train"), [EAGER], 1e9, 1e9, Options())
+    compare.compare(small(EAGER, "train"), [EAGER], peaks, Options())
     assert sum(track == "step" for _, track, _ in calls) > 5
     calls.clear()
     patient = Options(patience=60)
-    found = compare.compare(small(EAGER, "train"), [EAGER, JAX], 1e9, 1e9, patient)
+    found = compare.compare(small(EAGER, "train"), [EAGER, JAX], peaks, patient)
     assert [timing.name for timing in found.timings] == [EAGER.name]
     (failure,) = found.failures
     assert failure.startswith("JAX differs from the reference")
     assert {track for name, track, _ in calls if name == "JAX"} == {"kill"}
     with pytest.raises(UserError, match="JAX differs from the reference"):  # nobody is left
-        compare.compare(small(EAGER, "train"), [JAX], 1e9, 1e9, patient)
+        compare.compare(small(EAGER, "train"), [JAX], peaks, patient)
 
 
 def test_flops_of_resnet18_are_the_published_ones():
@@ -438,7 +443,7 @@ def test_what_was_measured_before_an_error_is_kept(
         raise UserError("the process of JAX died")
 
     monkeypatch.setattr(compare, "machine", lambda: environment)
-    monkeypatch.setattr(compare, "fastest", lambda task, precision, options: (1e12, {}))
+    monkeypatch.setattr(compare, "peaks_of", lambda precision, options: (compare.Peaks(1e12, 1e9), {}))
     monkeypatch.setattr(compare, "compare", compare_once)
     file = tmp_path / "speed.json"
     assert main(["speed", "--measure=train,eval", "--precision=f32", f"--json={file}"]) == 2
