@@ -330,7 +330,7 @@ def test_a_run_that_is_stopped_goes_on_in_the_next_call_with_the_times_of_both(
     programs.stopped_after = 0
     assert call("--part=default") == 0
     content = saved(tmp_path, "default")["pieces"]["seed 0"]
-    assert content["calls"] == [{"seconds": 100.0, "to_first_step": 20.0}] * 2
+    assert content["calls"] == [{"device": H100.name, "seconds": 100.0, "to_first_step": 20.0}] * 2
     found = training.figures(content)
     assert (found.run, found.program, found.steps) == (160.0, 200.0, None)
     assert programs.measured[0] == programs.measured[1]  # the same command
@@ -370,6 +370,41 @@ def test_again_begins_anew(call: Callable[..., int], programs: Programs, tmp_pat
     assert len(programs.measured) == count + 1
     assert not marker.exists()
     assert len(saved(tmp_path, "fast")["pieces"]["seed 0"]["calls"]) == 1
+
+
+def test_what_fails_again_leaves_what_there_was(
+    call: Callable[..., int], programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    call("--part=smoke")
+    programs.stopped_after = 57
+    call("--part=default")
+    before = {part: saved(tmp_path, part)["pieces"] for part in ("smoke", "default")}
+    programs.failing = "--config.engine=torch"
+    assert call("--part=smoke", "--again") == 1
+    after = saved(tmp_path, "smoke")["pieces"]
+    assert all(content["complete"] for content in after.values())
+    assert {name for name in after if after[name] == before["smoke"][name]} == {"torch f32", "torch bf16"}
+    programs.failing = ""
+
+    def none(packed: Path, unpacked: Path) -> Path:
+        raise UserError("there is no CIFAR-10")
+
+    monkeypatch.setattr(gpu.data, "find", none)
+    assert call("--part=default") == 1
+    content = saved(tmp_path, "default")["pieces"]["seed 0"]
+    assert content == before["default"]["seed 0"] | {"problem": "there is no CIFAR-10"}
+
+
+def test_a_run_on_two_devices_names_both(call: Callable[..., int], programs: Programs, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch):  # fmt: skip
+    programs.stopped_after = 57
+    call("--part=default")
+    programs.stopped_after = 0
+    monkeypatch.setattr(card, "find", lambda: H100._replace(name="NVIDIA H200"))
+    call("--part=default")
+    assert (
+        f"| {H100.name} and NVIDIA H200 | seed 0 | 200 of 200 |" in (tmp_path / "docs" / "gpu.md").read_text()
+    )
 
 
 def test_what_may_not_fit_into_the_time_waits_for_the_next_call(

@@ -153,7 +153,7 @@ def looked(this: Session) -> Session:
 
 def write_page(results: Results) -> None:
     """Write the page of what there is: beside the results, and a GPU's into docs/."""
-    if not any(results.pieces(name) for name in PARTS):
+    if not any(results.kept(name) for name in PARTS):
         return
     text = page.render(results, [*PARTS.values()])
     results.write_text("gpu.md", text)

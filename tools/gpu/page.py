@@ -22,7 +22,7 @@ def render(results: Results, parts: Iterable[Part]) -> str:
     sections = [title, REHEARSAL if results.rehearsal else INTRODUCTION]
     missing: list[str] = []
     for part in parts:
-        found = results.pieces(part.name)
+        found = results.kept(part.name)
         if not found:
             missing.append(f"- {part.name}: {part.title}")
             continue
@@ -40,7 +40,7 @@ def environments(results: Results, parts: Iterable[Part]) -> list[str]:
     calls: dict[tuple[str, str], dict[str, str]] = {}
     pieces: dict[tuple[str, str], list[str]] = {}
     for part in parts:
-        for name, content in results.pieces(part.name).items():
+        for name, content in results.kept(part.name).items():
             key = content["call"], content["device"]
             calls[key] = content["environment"]
             pieces.setdefault(key, []).append(f"{part.name} {name}")

@@ -29,6 +29,7 @@ class Results:
     def __init__(self, folder: Path, *, rehearsal: bool, copy: Path | None = None):
         self.folder, self.rehearsal, self._copy = folder, rehearsal, copy
         self._parts: dict[str, dict[str, Content]] = {}
+        self._forgotten: dict[str, dict[str, Content]] = {}
         for path in sorted(folder.glob("*.json")):
             self._parts[path.stem] = self._read(path)
 
@@ -41,15 +42,25 @@ class Results:
         return bool(self.pieces(part).get(piece, {}).get("complete"))
 
     def forget(self, parts: Iterable[str]) -> None:
-        """Take what there is of some parts as not measured. A file stays until it has something new in it."""
+        """Have some parts measured again. What there is of them is kept until that is done."""
         for part in parts:
-            self._parts.pop(part, None)
+            self._forgotten[part] = self._parts.pop(part, {})
+
+    def kept(self, part: str) -> dict[str, Content]:
+        """What there is of a part, with what is to be measured again and was not, or not completely."""
+        new = self.pieces(part)
+        old = {
+            name: content
+            for name, content in self._forgotten.get(part, {}).items()
+            if content.get("complete") and not self.is_complete(part, name)
+        }
+        return old | {name: content for name, content in new.items() if name not in old}
 
     def write(self, part: str, piece: str, content: Mapping[str, Any]) -> None:
         """Add what was measured, or put it in the place of what there is."""
-        pieces = self._parts.setdefault(part, {})
-        pieces[piece] = dict(content)
-        record = {"format": FORMAT, "part": part, "rehearsal": self.rehearsal, "pieces": pieces}
+        self._parts.setdefault(part, {})[piece] = dict(content)
+        kept = self.kept(part)
+        record = {"format": FORMAT, "part": part, "rehearsal": self.rehearsal, "pieces": kept}
         self.write_text(f"{part}.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:

@@ -100,15 +100,21 @@ def run(part: Part, session: Session) -> bool:
             return False
         say(f"{name}: begins")
         begun = time.monotonic()
+        before = results.pieces(part.name).get(piece.name, {})  # such as a run that was stopped
         try:
             content = piece.run(session, left)
         except UserError as error:
-            content = {"complete": False, "problem": str(error)}
+            content = before | {"complete": False, "problem": str(error)}
         except Exception as error:  # whatever one piece runs into, the others have their turn
-            content = {"complete": False, "problem": first_line(error), "output": traceback.format_exc()}
+            failure = {"problem": first_line(error), "output": traceback.format_exc()}
+            content = before | {"complete": False} | failure
         seconds = time.monotonic() - begun
-        content |= {"device": session.card.name, "call": session.began, "seconds": seconds}
-        results.write(part.name, piece.name, content | {"environment": dict(session.facts)})
+        of_this_call = {
+            "device": session.card.name,
+            "call": session.began,
+            "environment": dict(session.facts),
+        }
+        results.write(part.name, piece.name, of_this_call | {"seconds": seconds} | content)
         complete = complete and bool(content["complete"])
         say(f"{name}: {content.get('problem') or 'done'}, {seconds:.0f} s")
     return complete

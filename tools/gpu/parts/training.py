@@ -67,7 +67,8 @@ def train(session: Session, seconds: float, variant: str, part: str, seed: int) 
     arguments += TINY if session.rehearsal else [f"--config.data.dir={session.find_cifar()}"]
     done = session.python(f"{part} {name}", arguments, seconds)
     first = FIRST_STEP.search(done.output)
-    calls = [*before, {"seconds": done.seconds, "to_first_step": float(first[1]) if first else None}]
+    call = {"device": session.card.name, "seconds": done.seconds}
+    calls = [*before, call | {"to_first_step": float(first[1]) if first else None}]
     records = read_metrics(workdir)
     dataset = "digits" if session.rehearsal else "cifar10"
     content: Content = {
@@ -138,7 +139,7 @@ def row(name: str, content: Content) -> tuple[str, ...]:
     """A run in the table."""
     accuracy, best, steps, run, program, speed = figures(content)
     return (
-        content["device"],
+        " and ".join(dict.fromkeys(call["device"] for call in content["calls"])),
         name,
         f"{len(content['records'])} of {content['epochs']}",
         *(shown(value, "{:.4f}") for value in (accuracy, best)),
