@@ -5,6 +5,7 @@ Images and activations are (N, H, W, C), tensors have PyTorch's names and layout
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from flax_resnet.train_state import DTYPES as FLAX_DTYPES
 from flax_resnet.train_state import abstract_model, fit
 from parity.arrays import split
 from parity.tensors import to_tensor
+from parity.threads import safe_threads
 from recipe.architectures import ModelDescription
 from recipe.state_dict import Arrays
 from torch_ref.train_state import DTYPES as TORCH_DTYPES
@@ -56,7 +58,8 @@ class TorchNetwork:
             logits = self.network(self.tensor(images))
         targets = torch.from_numpy(labels).to(self.device)
         loss = torch_ref.steps.cross_entropy(logits, targets, label_smoothing)
-        loss.backward()
+        with safe_threads(self.network) if self.precision == "bf16" else contextlib.nullcontext():
+            loss.backward()
         with torch.no_grad():
             for name, buffer in self.network.named_buffers():
                 buffer.copy_(before[name])

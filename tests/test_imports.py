@@ -54,13 +54,14 @@ ARROWS = {
     "parity": {
         "tensors": set(),
         "arrays": {"tensors"},
-        "engines": {"tensors", "arrays"},
+        "threads": set(),
+        "engines": {"tensors", "arrays", "threads"},
         "budgets": set(),
         "convert": {"flags", "tensors", "arrays", "engines", "budgets"},
         "cause": set(),
         "result": {"cause"},
         "report": {"result"},
-        "comparison": {"flags", "environment", "budgets", "cause", "result", "report"},
+        "comparison": {"flags", "environment", "budgets", "cause", "result", "report", "threads"},
         "verify": {
             "flags",
             "environment",

@@ -14,6 +14,7 @@ from recipe.data import Dataset
 from recipe.plan import EpochPlan
 from recipe.processes.world import ALONE, World, check_split
 from recipe.resize import bilinear
+from recipe.system.torch_threads import needs_one_thread
 from recipe.training import checkpoints
 from recipe.training.description import RunDescription
 from recipe.training.engine import Sums
@@ -56,6 +57,8 @@ class Trainer:
         """Make the network, its optimizer and steps, and the data on the device."""
         model = make_model(run.model, run.precision, self._device)
         set_initial_params(model, run.seed)
+        if run.precision == "bf16" and self.on_cpu and needs_one_thread(model):
+            torch.set_num_threads(1)
         several = self._world.count > 1
         self.model = with_global_statistics(model) if several else model
         self.optimizer = make_optimizer(run.optimizer, run.schedule, self.model)

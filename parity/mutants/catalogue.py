@@ -45,6 +45,10 @@ CUTOUT = """    if augment.cutout:
 RESIZE = """    if resize_matrix is not None:
         image = resize(image, resize_matrix)
 """
+# A CPU has no TF32, which is float32 products of inputs of 10 bits behind the point.
+TF32 = """conv_general_dilated=lambda x, kernel, *args, **more: jax.lax.conv_general_dilated(
+                jax.lax.reduce_precision(x, 8, 10), jax.lax.reduce_precision(kernel, 8, 10), *args, **more
+            ),"""
 AVERAGING = "return nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)"
 TIMES = "[p.register_hook(lambda g: g * TIMES) for p in model.parameters()]\n    return "
 LEVEL_10 = ("--levels=10",)
@@ -90,6 +94,7 @@ MUTANTS = [
     Mutant("inputs cast to bfloat16", BN, "x = x.astype(self.dtype)",
            "x = x.astype(jnp.bfloat16).astype(self.dtype)", ("precision",), FIRST_NORM),
     # the network
+    Mutant("convolutions in TF32", MODEL, "**(NNX_CONV if self.cpu_kernels else {}),", TF32, ("precision",), r"^conv1"),
     Mutant("SAME padding", MODEL, "padding=kernel // 2,", 'padding="SAME",', ("convolution",), FIRST_STRIDE),
     Mutant("ReLU's result is dropped", MODEL,
            "y = self.bn1(self.conv1(x), relu=self.relu)\n", "y = self.bn1(self.conv1(x))\n        self.relu(y)\n",
@@ -206,6 +211,9 @@ MUTANTS = [
            'jax.image.resize(batch, (len(batch), len(matrix), len(matrix), 3), "bilinear", antialias=False)',
            ("pipeline",), r"to 20 pixels"),
     Mutant("cutout behind the resizing", AUGMENT, CUTOUT + RESIZE, RESIZE + CUTOUT, ("pipeline",), r"^step 0$"),
+    Mutant("an epoch's last batch is left out", TRAINER, "self._mesh.put(dataclasses.asdict(plan), self._mesh.plan)",
+           "self._mesh.put({name: rows[:-1] for name, rows in dataclasses.asdict(plan).items()}, self._mesh.plan)",
+           ("pipeline",), r"^step 10$"),
     Mutant("images keep their size", TRAINER, "if image_size is not None:", "if False:", ("pipeline",),
            r"^step 1$"),
     Mutant("labels in the dataset's order", AUGMENT, 'data["label"][plan["index"]]',
@@ -232,6 +240,11 @@ MUTANTS = [
     Mutant("the optimizer's count not transferred", STATE, "count=jnp.asarray(step, jnp.int32)",
            "count=jnp.zeros((), jnp.int32)", ("learning rate",), r"^step 16$"),
     Mutant("another seed's weights", STATE, "initial_weights.draw(seed,", "initial_weights.draw(seed + 1,",
+           ("state",), r"^initial weights"),
+    Mutant("initial weights by Flax's default", STATE,
+           "jnp.asarray(to_flax_layout(drawn[torch_key(p)]), leaf.dtype)",
+           'jax.nn.initializers.lecun_normal()(jax.random.key(seed), leaf.shape, leaf.dtype) if p[-1] == "kernel"'
+           " else jnp.asarray(to_flax_layout(drawn[torch_key(p)]), leaf.dtype)",
            ("state",), r"^initial weights"),
     # the same kinds in PyTorch
     Mutant("PyTorch: eps 1e-3", T_MODEL, "self.bn1 = nn.BatchNorm2d(channels)",

@@ -9,13 +9,37 @@ from pathlib import Path
 
 import jax
 import pytest
+import torch
 
 from flax_resnet.runtime import start_backend
 from parity.__main__ import main
+from parity.threads import safe_threads
 from recipe.system.errors import UserError
+from recipe.system.torch_threads import needs_one_thread
 from tests.parity.helpers import describe, make_checkpoint, save
+from torch_ref.model import ResNet
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def test_pytorch_computes_with_one_thread_where_more_would_write_outside_of_their_memory():
+    """Without it, glibc ends this process on processors with AVX-512's bfloat16."""
+    narrow, wide = (ResNet(describe("resnet18", width=width)) for width in (8, 16))
+    assert (needs_one_thread(narrow), needs_one_thread(wide)) == (True, False)
+    narrow = narrow.to(memory_format=torch.channels_last)
+    images = torch.ones(17, 3, 32, 32).to(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for _ in range(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = narrow(images).sum()
+            with safe_threads(narrow):
+                assert torch.get_num_threads() == 1
+                loss.backward()
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Unable to initialize backend"), AssertionError()])

@@ -102,6 +102,8 @@ class Child:
 
     def said(self) -> str:
         """What it has printed, to both streams."""
+        if not self.output.exists():  # a signal came before it was opened
+            return ""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 

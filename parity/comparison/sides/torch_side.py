@@ -20,6 +20,7 @@ from parity.comparison.sides.torch_modes import Widened, WithoutDropout
 from parity.comparison.sides.torch_tape import Tape
 from parity.comparison.sides.torch_taps import Taps, is_float_tensor, to_numpy
 from parity.comparison.structure import Structure
+from parity.threads import safe_threads
 from recipe.system.errors import UserError
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
@@ -148,6 +149,8 @@ class TorchSide:
             stack.enter_context(without_dropout)
             if precision == "f64":
                 stack.enter_context(Widened())
+            if precision == "bf16":
+                stack.enter_context(safe_threads(model))
             mode, low = "train" if training else "eval", precision == "bf16"
             who = f"in {mode} mode{', in bfloat16,' if low else ''} the PyTorch network"
             stack.enter_context(running(who, "; leave bf16 out of precisions" if low else ""))

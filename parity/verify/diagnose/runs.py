@@ -33,6 +33,13 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 PER_DISPATCH = 3  # steps of JAX, by a loop, where PyTorch makes one at a time
 
 
+def of_initial_weights(name: str, ours: Arrays, theirs: Arrays) -> Cause:
+    """New networks that differ, most in one tensor."""
+    size, right = (float(np.sqrt(np.mean(np.square(arrays[name])))) for arrays in (ours, theirs))
+    words = f"its size (root mean square) is {size:.3g}, PyTorch's {right:.3g}"
+    return Cause("state", f"{name} of a new network differs most: {words}")
+
+
 def of_trajectory(step: int, name: str) -> Cause:
     """Free runs that differ from a step on: the tensor that differs most then."""
     family = "momentum" if name.startswith("momentum") else "state"
@@ -104,6 +111,7 @@ def _attempts(
         ("state", "the momentum was not transferred", attempt_of({**state, "momentum": {}}, step, batches)),
         ("pipeline", "the batch of the step after", attempt_of(state, step, _rolled(batches, 1))),
         ("pipeline", "the batch of the step before", attempt_of(state, step, _rolled(batches, -1))),
+        ("pipeline", "an epoch's last batch is left out", attempt_of(state, step, _without_last(batches))),
         ("pipeline", "images keep their size", attempt_of(state, step, batches._replace(image_size=None))),
     ]
     for other in {0, step - 1, step + 1} - {-1, step}:
@@ -111,6 +119,11 @@ def _attempts(
         attempt = attempt_of(state, other, _rolled(batches, step - other))
         attempts.append(("learning rate", f"the learning rate of step {other + 1}", attempt))
     return attempts
+
+
+def _without_last(batches: Batches) -> Batches:
+    plan = dataclasses.asdict(batches.plan)
+    return batches._replace(plan=EpochPlan(**{name: rows[:-1] for name, rows in plan.items()}))
 
 
 def _rolled(batches: Batches, by: int) -> Batches:

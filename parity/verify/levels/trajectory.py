@@ -13,10 +13,16 @@ import numpy as np
 
 from parity.budgets import near_ties
 from parity.budgets.reference import PERTURBATIONS, UNIT, K, distance
-from parity.cause import Cause
 from parity.result import Check, Finding, Findings
 from parity.verify.case import Case
-from parity.verify.diagnose.runs import OPTIONS, PER_DISPATCH, ignored_option, of_step, of_trajectory
+from parity.verify.diagnose.runs import (
+    OPTIONS,
+    PER_DISPATCH,
+    ignored_option,
+    of_initial_weights,
+    of_step,
+    of_trajectory,
+)
 from parity.verify.training_runs import (
     BOUND,
     EPOCH,
@@ -93,15 +99,17 @@ def options(case: Case, folder: Path) -> Check:
 
 
 def single_steps(case: Case, folder: Path) -> Check:
-    """Single float64 steps from PyTorch's state, in the first epoch and at the lr drops, with the cause."""
+    """Single float64 steps from PyTorch's state, with the cause: an epoch's first, last, and lr drops."""
     setting = Setting(case, "f64", STEPS, folder)
     ours, theirs = setting.start("jax"), setting.start("torch")
     found = Findings()
     initial, state = ours.state, initial_state(setting)
     error, name = worst({"model": initial["model"]}, {"model": state["model"]})
-    why = functools.partial(Cause, "state", f"{name} of a new network differs most")
-    found.add(Finding("initial weights", error, BOUND), why=why)
-    for step in (0, 1, 2, 14, 15, 22):
+    found.add(
+        Finding("initial weights", error, BOUND),
+        why=functools.partial(of_initial_weights, name, initial["model"], state["model"]),
+    )
+    for step in (0, 1, 2, 9, 14, 15, 22):
         batches = setting.batches(step // EPOCH)
         our, their = ours.one_step(state, step, batches), theirs.one_step(state, step, batches)
         error, _ = worst(our, their)

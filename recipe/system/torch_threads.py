@@ -1,0 +1,24 @@
+"""Where PyTorch must not compute with several threads; known here without PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def needs_one_thread(network: Any) -> bool:
+    """Whether several threads may write bfloat16 gradients of a PyTorch network outside of their memory.
+
+    PyTorch 2.14 does so on a CPU with AVX-512's bfloat16, in oneDNN's `jit_bf16_1x1`: in the gradient of the
+    kernel of a 1×1 convolution that has a stride, fewer than 16 input channels, and images whose channels are
+    last in memory. The process crashes, then or later.
+
+    Args:
+      network: a `torch.nn.Module`. None of this project's has such a layer at the width that is its own.
+    """
+    return any(
+        type(layer).__name__ == "Conv2d"
+        and layer.kernel_size == (1, 1)
+        and layer.stride != (1, 1)
+        and layer.in_channels < 16
+        for layer in network.modules()
+    )
