@@ -18,7 +18,7 @@ import safetensors
 from safetensors.numpy import save
 
 from parity.comparison.offline.codec import decode, encode
-from recipe.system import json_values
+from recipe.system import json_values, plain
 from recipe.system.errors import UserError
 from recipe.system.files import atomic_folder
 from recipe.system.terminal import printable
@@ -111,6 +111,10 @@ class Part:
             file = folder / name
             if Path(name).name != name or not file.is_file():
                 raise UserError(f"{folder} is not complete, {printable(name)} is missing: copy it again")
+            try:
+                plain.check(file)
+            except ValueError as error:
+                raise _damaged(file, f": {error}") from error
             if _checksum(file) != checksum:
                 raise _damaged(file)
 

@@ -209,6 +209,8 @@ def test_nonsense_in_a_sealed_file_is_one_line(tree: Any, recorded: dict[str, Pa
         (lambda folder: (folder / "torch" / "train.safetensors").unlink(), "train.safetensors is missing"),
         (lambda folder: flipped(folder / "torch" / "eval.safetensors"), "eval.safetensors is damaged"),
         (lambda folder: flipped(folder / "flax" / "eval-free-f32.safetensors"), "is damaged: copy it again"),
+        (lambda folder: os.truncate(folder / "torch" / "eval.safetensors", 1 << 42),
+         "eval.safetensors is damaged: it has 4,398,046,511,104 bytes, more than this machine's memory"),
         (lambda folder: (folder / "torch" / "index.json").write_text("{"), "index.json is damaged"),
         (lambda folder: changed(folder / "torch" / "index.json", lambda i: i["levels"].pop(), sealed=False),
          "index.json is damaged"),
