@@ -58,7 +58,7 @@ class TorchNetwork:
             logits = self.network(self.tensor(images))
         targets = torch.from_numpy(labels).to(self.device)
         loss = torch_ref.steps.cross_entropy(logits, targets, label_smoothing)
-        with safe_threads(self.network) if self.precision == "bf16" else contextlib.nullcontext():
+        with contextlib.nullcontext() if self.precision == "f64" else safe_threads(self.network):
             loss.backward()
         with torch.no_grad():
             for name, buffer in self.network.named_buffers():

@@ -6,11 +6,11 @@ from typing import Any
 
 
 def needs_one_thread(network: Any) -> bool:
-    """Whether several threads may write bfloat16 gradients of a PyTorch network outside of their memory.
+    """Whether several threads may write a gradient of a PyTorch network outside of its memory.
 
-    PyTorch 2.14 does so on a CPU with AVX-512's bfloat16, in oneDNN's `jit_bf16_1x1`: in the gradient of the
-    kernel of a 1×1 convolution that has a stride, fewer than 16 input channels, and images whose channels are
-    last in memory. The process crashes, then or later.
+    PyTorch 2.14's oneDNN does so on processors with AVX-512, in float32 (`jit_1x1`) and bfloat16
+    (`jit_bf16_1x1`): for the kernel of a 1×1 convolution that has a stride, fewer than 16 input channels, and
+    images whose channels are last in memory. The process crashes, then or later.
 
     Args:
       network: a `torch.nn.Module`. None of this project's has such a layer at the width that is its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from flax_resnet.cpu_kernels import ops
 
+ROOT = Path(__file__).parents[2]
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 8, 8, 32)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 32, 32)), jnp.float32)
 
@@ -102,4 +104,29 @@ def test_several_simulated_devices_call_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
     root = Path(__file__).parent.parent.parent
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+NARROW = """
+import jax, jax.numpy as jnp, numpy as np
+from flax_resnet.cpu_kernels import build, ops
+assert not build.load(), build.load()
+rng = np.random.default_rng(0)
+for dtype, allowed in (("float32", 1e-5), ("bfloat16", 2e-2)):
+    w = jnp.asarray(rng.normal(size=(1, 1, 8, 16)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(17, 32, 32, 8)), dtype)
+    gradient = jax.jit(jax.grad(lambda w: ops.conv(x, w, 2, 0).astype(jnp.float32).sum()))
+    for _ in range(100):
+        found = gradient(w)
+    exact = np.asarray(x, np.float64)[:, ::2, ::2].sum((0, 1, 2))[:, None].repeat(16, 1)
+    np.testing.assert_allclose(found[0, 0], exact, rtol=allowed, atol=allowed * 17)
+"""
+
+
+def test_two_threads_write_nothing_outside_of_the_kernel_of_a_narrow_shortcut():
+    """oneDNN alone does, for fewer than 16 input channels, on processors with AVX-512; glibc then ends it."""
+    done = subprocess.run(
+        [sys.executable, "-c", NARROW], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_pytorch_computes_with_one_thread_where_more_would_write_outside_of_their_memory():
-    """Without it, glibc ends this process on processors with AVX-512's bfloat16."""
+    """Without it, glibc ends this process on processors with AVX-512."""
     narrow, wide = (ResNet(describe("resnet18", width=width)) for width in (8, 16))
     assert (needs_one_thread(narrow), needs_one_thread(wide)) == (True, False)
     narrow = narrow.to(memory_format=torch.channels_last)

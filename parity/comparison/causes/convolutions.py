@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def mistakes(given: Evidence) -> Iterator[Alternative]:
         groups = given.pop("groups", conv.groups)
         flat = [side for pair in reversed(pads) for side in pair]
         mode = given.pop("mode", "constant")
-        padded = F.pad(x, flat, mode=mode)
+        padded = F.pad(given.pop("images", x), flat, mode=mode)
         return RUN[n](padded, kernel, bias, stride, 0, given.pop("dilation", dilation), groups)
 
     yield FAMILY, "the kernel is flipped (a true convolution)", lambda: run(w.flip(space))
@@ -67,6 +68,11 @@ def mistakes(given: Evidence) -> Iterator[Alternative]:
         yield FAMILY, f"dilation {other} instead of {dilation[0]}", lambda d=other: run(w, dilation=d)
     if conv.groups > 1:
         yield from _of_groups(given, conv, run)
+    for name, bits in (("TF32", 10), ("bfloat16", 7)):
+        yield (
+            "precision", f"input and kernel are rounded to {name}, which has {bits} bits behind the point",
+            lambda bits=bits: run(_rounded(w, bits), images=_rounded(x, bits)),
+        )  # fmt: skip
 
 
 def _of_groups(given: Evidence, conv: Any, run: Any) -> Iterator[Alternative]:
@@ -120,6 +126,12 @@ def transposed_mistakes(given: Evidence) -> Iterator[Alternative]:
     yield FAMILY, "the bias is not added", lambda: run(w, bias=None)
     for before in range(4):
         yield FAMILY, f"its result is cropped from {before} on (SAME or VALID)", lambda b=before: cropped(b)
+
+
+def _rounded(x: Tensor, bits: int) -> Tensor:
+    """Values rounded to so many binary digits behind the first, half to even."""
+    fraction, exponent = torch.frexp(x)  # from a half to one
+    return torch.ldexp(torch.round(torch.ldexp(fraction, torch.tensor(bits + 1))), exponent - bits - 1)
 
 
 def _same(x: Tensor, conv: Any) -> list[tuple[int, int]]:

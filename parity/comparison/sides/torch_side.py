@@ -149,7 +149,7 @@ class TorchSide:
             stack.enter_context(without_dropout)
             if precision == "f64":
                 stack.enter_context(Widened())
-            if precision == "bf16":
+            else:
                 stack.enter_context(safe_threads(model))
             mode, low = "train" if training else "eval", precision == "bf16"
             who = f"in {mode} mode{', in bfloat16,' if low else ''} the PyTorch network"
