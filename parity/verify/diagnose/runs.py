@@ -34,7 +34,13 @@ PER_DISPATCH = 3  # steps of JAX, by a loop, where PyTorch makes one at a time
 
 
 def of_initial_weights(name: str, ours: Arrays, theirs: Arrays) -> Cause:
-    """New networks that differ, most in one tensor."""
+    """New networks that differ, most in one tensor.
+
+    Args:
+      name: of the tensor.
+      ours: tensors by name.
+      theirs: likewise, in PyTorch.
+    """
     size, right = (float(np.sqrt(np.mean(np.square(arrays[name])))) for arrays in (ours, theirs))
     words = f"its size (root mean square) is {size:.3g}, PyTorch's {right:.3g}"
     return Cause("state", f"{name} of a new network differs most: {words}")
@@ -109,9 +115,9 @@ def _attempts(
     attempt_of = functools.partial(functools.partial, engine.one_step)
     attempts: list[tuple[str, str, Callable[[], State]]] = [
         ("state", "the momentum was not transferred", attempt_of({**state, "momentum": {}}, step, batches)),
+        ("pipeline", "an epoch's last batch is left out", attempt_of(state, step, _without_last(batches))),
         ("pipeline", "the batch of the step after", attempt_of(state, step, _rolled(batches, 1))),
         ("pipeline", "the batch of the step before", attempt_of(state, step, _rolled(batches, -1))),
-        ("pipeline", "an epoch's last batch is left out", attempt_of(state, step, _without_last(batches))),
         ("pipeline", "images keep their size", attempt_of(state, step, batches._replace(image_size=None))),
     ]
     for other in {0, step - 1, step + 1} - {-1, step}:

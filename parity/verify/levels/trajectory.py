@@ -107,7 +107,9 @@ def single_steps(case: Case, folder: Path) -> Check:
     error, name = worst({"model": initial["model"]}, {"model": state["model"]})
     found.add(
         Finding("initial weights", error, BOUND),
-        why=functools.partial(of_initial_weights, name, initial["model"], state["model"]),
+        why=functools.partial(
+            of_initial_weights, name.removeprefix("model "), initial["model"], state["model"]
+        ),
     )
     for step in (0, 1, 2, 9, 14, 15, 22):
         batches = setting.batches(step // EPOCH)
