@@ -6,10 +6,17 @@ import pytest
 
 from tests.stress.parts import PARTS
 
-QUICK = {"kills-torch": 12, "kills-jax": 15, "disks-torch": 8, "pairs-torch": 3, "conversions": 5}  # seconds
 
-
-@pytest.mark.parametrize("name", QUICK)
-def test_a_few_faults(name: str):
-    rows = PARTS[name].run(QUICK[name], seed=1)
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("kills-torch", 8),
+        ("disks-torch", 8),
+        pytest.param("kills-jax", 15, marks=pytest.mark.heavy),
+        pytest.param("pairs-torch", 3, marks=pytest.mark.heavy),
+        pytest.param("conversions", 5, marks=pytest.mark.heavy),
+    ],
+)
+def test_a_few_faults(name: str, seconds: float):
+    rows = PARTS[name].run(seconds, seed=1)
     assert sum(row.tried for row in rows) > 0
