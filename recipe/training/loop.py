@@ -187,6 +187,7 @@ class TrainingLoop:
         end = (epoch + 1) * run.steps_per_epoch
         image_size = run.image_size_of_epoch(epoch)
         trainer.start_epoch(run.plan_of_epoch(epoch), image_size)
+        compiled = image_size in self._paces
         pace = self._paces.setdefault(image_size, Pace(trainer, self._world, f"pace/{image_size}"))
         started = time.monotonic()
         progress = Progress(
@@ -196,6 +197,7 @@ class TrainingLoop:
             trainer.step - epoch * run.steps_per_epoch,
             run.batch_size,
             run.log_seconds,
+            compiled=compiled,
         )
         with contextlib.closing(progress):
             while trainer.step < end:

@@ -14,14 +14,34 @@ BAR_SECONDS = 0.2  # between two looks at the sums
 
 
 class Progress:
-    """Shows how far an epoch is. Images per second leave out the first dispatch, which compiles."""
+    """Shows how far an epoch is. Images per second leave out a first dispatch that compiles.
 
-    def __init__(self, epoch: int, epochs: int, steps: int, done: int, batch_size: int, seconds: float):
+    Args:
+      epoch: from 1.
+      epochs: of the run.
+      steps: of the epoch.
+      done: how many of them are done.
+      batch_size: images per step.
+      seconds: between two plain lines; 0 for none.
+      compiled: whether the steps are; else the first dispatch is waited for.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        epochs: int,
+        steps: int,
+        done: int,
+        batch_size: int,
+        seconds: float,
+        *,
+        compiled: bool,
+    ):
         self._title = f"Epoch {epoch}/{epochs}"
         self._steps, self._done = steps, done
         self._batch_size = batch_size
         self._seconds = seconds
-        self._start: float | None = None
+        self._start = time.monotonic() if compiled else None
         self._start_step = done
         self._last_shown = time.monotonic()
         self._bar = (
@@ -31,7 +51,7 @@ class Progress:
         )
 
     def images_per_second(self) -> float:
-        """Training speed since the first dispatch."""
+        """Training speed, without a first dispatch that compiles."""
         if self._start is None or self._done <= self._start_step:
             return 0.0
         return (self._done - self._start_step) * self._batch_size / (time.monotonic() - self._start)
@@ -40,7 +60,7 @@ class Progress:
         """Note how many of the epoch's steps are done; ask for sums and learning rate only to show them."""
         steps, self._done = done - self._done, done
         if self._start is None:
-            trainer.sums()  # waits until the first dispatch is done
+            trainer.sums()  # waits until it is done
             self._start, self._start_step = time.monotonic(), self._done
         now = time.monotonic()
         if self._bar is not None:
