@@ -1,4 +1,5 @@
 # make train   what JAX training needs (1.3 GB), then the main job: by the recipe for the device that is there
+# make predict IMAGES=photo.jpg  what pictures show, by the network that comes with this; docs/cat.jpg unless told
 # make test    all of the set-up (6.8 GB), then style, types and tests
 # make parity  all of the proof: four networks, XLA's own kernels, every planted mistake, twenty runs with other seeds (hours; see docs)
 # make aot     what XLA makes of the steps for an H100 and TPU v5e, into docs/accelerators.md, and the test of it
@@ -22,7 +23,7 @@ JAX_STAMP := $(VENV)/.installed-jax
 NETWORKS := --arch=resnet18,--arch=resnet50,--arch=resnet20,--arch=resnet18 --stem=imagenet,--arch=resnet18 --cpu-kernels=xla --levels=2-4
 SEEDS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 
-.PHONY: setup train style test heavy processes stress parity alarms release aot gpu
+.PHONY: setup train predict style test heavy processes stress parity alarms release aot gpu
 setup: $(STAMP)
 
 $(JAX_STAMP): requirements-jax.txt requirements.txt scripts/find_python.sh
@@ -37,6 +38,11 @@ $(STAMP): $(JAX_STAMP)
 
 train: $(JAX_STAMP)
 	config="$$($(BIN)/python -m tools.recipe_for_here)" && $(BIN)/python main.py --config="$$config"
+
+IMAGES ?= docs/cat.jpg
+
+predict: $(JAX_STAMP)
+	$(BIN)/python main.py --mode=predict --images $(IMAGES)
 
 style: setup
 	$(BIN)/ruff check .
