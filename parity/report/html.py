@@ -99,7 +99,8 @@ def _checks(report: Report) -> Element:
 
 
 def _row(check: Check, axis: plots.RatioAxis) -> list[Element]:
-    result = ("✓ pass", "good") if check.passed else ("✗ FAIL", "bad")
+    passed = "✓ less exact" if check.findings and words.less_exact(check.worst) else "✓ pass"
+    result = (passed, "good") if check.passed else ("✗ FAIL", "bad")
     name = tag(
         "td", check.name, tag("div", f"n = {len(check.findings):,}, {check.unit}", class_="quiet small")
     )

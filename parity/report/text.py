@@ -77,7 +77,7 @@ class _Page:
         )  # fmt: skip
         first = check.first_failure
         if first is None:
-            return [f"{line}  {self.paint('pass', GREEN)}"]
+            return [f"{line}  {self.paint('less exact' if words.less_exact(worst) else 'pass', GREEN)}"]
         failed = len(words.failures(check))
         explanation = [
             *_wrap(f"First in {first.where}: {words.of_budget(first, check.unit)}; {failed} of "

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from parity.cause import Cause
+from parity.comparison.findings import BACKWARDS, Place
 from parity.report import html as report_html
 from parity.report import json as report_json
 from parity.report import plots as report_plots
@@ -157,6 +158,21 @@ def test_text_explains_every_failure(report: Report):
             count = f"{failed} of {len(check.findings)} comparisons fail."
             assert f"First in {first.where}: {words.of_budget(first, check.unit)}; {count}" in text
             assert f"Likely cause: {words.likely_cause(check)}" in text
+
+
+def test_what_is_less_exact_is_not_called_within_its_budget():
+    place = Place(
+        "bn1 dbias", 2.26, 1.0, f"layer{BACKWARDS}", "bn1.bias", "bn1.bias", "", "f32", 9.0, 0, cleared=True
+    )
+    check = Check(4, "gradients", "f32", "", (Finding("conv1", 0.5, 1.0), place))
+    report = dataclasses.replace(fake.passing(), checks=(check,))
+    assert report.passed
+    *_, line, _, _, verdict = report_text.render(report).splitlines()
+    assert line.endswith("2.26× over  less exact")
+    assert verdict == (
+        "The two engines compute the same: 1 check, 2 comparisons, all within budget, but 1 less exact"
+    )
+    assert "✓ less exact" in report_html.render(report)
 
 
 def test_text_ends_with_the_verdict():
