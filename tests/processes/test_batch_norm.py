@@ -30,6 +30,8 @@ y = norm(x)
 norm.eval()
 torch.save({"y": y.detach(), "dx": x.grad, "dw": norm.weight.grad, "db": norm.bias.grad,
             "buffers": dict(norm.named_buffers()), "eval": norm(x).detach()}, f"{sys.argv[1]}.{rank}")
+dist.barrier()  # else gloo may end the other one, whose thread still listens
+dist.destroy_process_group()
 """
 
 
