@@ -5,7 +5,6 @@ Images and activations are (N, H, W, C), tensors have PyTorch's names and layout
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import jax
@@ -58,7 +57,7 @@ class TorchNetwork:
             logits = self.network(self.tensor(images))
         targets = torch.from_numpy(labels).to(self.device)
         loss = torch_ref.steps.cross_entropy(logits, targets, label_smoothing)
-        with contextlib.nullcontext() if self.precision == "f64" else safe_threads(self.network):
+        with safe_threads(self.network):
             loss.backward()
         with torch.no_grad():
             for name, buffer in self.network.named_buffers():

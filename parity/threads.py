@@ -13,7 +13,7 @@ from recipe.system.torch_threads import needs_one_thread
 
 @contextlib.contextmanager
 def safe_threads(network: nn.Module) -> Iterator[None]:
-    """Let PyTorch compute with one thread in this context, if float32 gradients of a network need that."""
+    """Let PyTorch compute with one thread in this context, if gradients of the network need that."""
     threads = torch.get_num_threads()
     if needs_one_thread(network):
         torch.set_num_threads(1)

@@ -57,7 +57,7 @@ class Trainer:
         """Make the network, its optimizer and steps, and the data on the device."""
         model = make_model(run.model, run.precision, self._device)
         set_initial_params(model, run.seed)
-        if run.precision != "f64" and self.on_cpu and needs_one_thread(model):
+        if self.on_cpu and needs_one_thread(model):
             torch.set_num_threads(1)
         several = self._world.count > 1
         self.model = with_global_statistics(model) if several else model

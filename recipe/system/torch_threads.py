@@ -20,5 +20,6 @@ def needs_one_thread(network: Any) -> bool:
         and layer.kernel_size == (1, 1)
         and layer.stride != (1, 1)
         and layer.in_channels < 16
+        and str(layer.weight.dtype) != "torch.float64"  # which oneDNN does not take
         for layer in network.modules()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def test_pytorch_computes_with_one_thread_where_more_would_write_outside_of_thei
     """Without it, glibc ends this process on processors with AVX-512."""
     narrow, wide = (ResNet(describe("resnet18", width=width)) for width in (8, 16))
     assert (needs_one_thread(narrow), needs_one_thread(wide)) == (True, False)
+    assert not needs_one_thread(copy.deepcopy(narrow).double())
     narrow = narrow.to(memory_format=torch.channels_last)
     images = torch.ones(17, 3, 32, 32).to(memory_format=torch.channels_last)
     threads = torch.get_num_threads()

@@ -147,10 +147,9 @@ class TorchSide:
             if tape is not None:
                 stack.enter_context(tape)
             stack.enter_context(without_dropout)
+            stack.enter_context(safe_threads(model))
             if precision == "f64":
                 stack.enter_context(Widened())
-            else:
-                stack.enter_context(safe_threads(model))
             mode, low = "train" if training else "eval", precision == "bf16"
             who = f"in {mode} mode{', in bfloat16,' if low else ''} the PyTorch network"
             stack.enter_context(running(who, "; leave bf16 out of precisions" if low else ""))
